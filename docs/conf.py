@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Sphinx settings of the manual; no extension beyond Sphinx's own core."""
+
+project = 'qemu-vhost-user'
+author = 'the qemu-vhost-user authors'
+copyright = 'the qemu-vhost-user authors'  # pylint: disable=redefined-builtin
+
+extensions = []
+root_doc = 'index'
+language = 'en'
+exclude_patterns = ['meson.build']
+highlight_language = 'none'
+nitpicky = True
+
+html_theme = 'alabaster'
+html_show_sourcelink = False
+html_theme_options = {
+    'description': 'vhost-user front end, back ends and library',
+    'page_width': '1000px',
+}
