@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The device IOTLB: what the front end told about I/O virtual addresses, and
+ * one translation for both worlds (with and without an IOMMU).
+ */
+#ifndef VHU_IOTLB_H
+#define VHU_IOTLB_H
+
+#include "vhu/memory.h"
+
+typedef struct VhuIotlb VhuIotlb;
+
+/* Entries kept; past it, UPDATE evicts the oldest (a miss fetches it anew). */
+#define VHU_IOTLB_ENTRIES 65536u
+
+/** An empty IOTLB, or NULL without memory. */
+VHU_API VhuIotlb *vhu_iotlb_new(void);
+
+/** Free it. No thread may use it any more. @iotlb: may be NULL. */
+VHU_API void vhu_iotlb_free(VhuIotlb *iotlb);
+
+/**
+ * Apply an UPDATE or INVALIDATE.
+ * @msg:    from the front end
+ * @memory: an update must lie within its regions
+ * @err:    may be NULL
+ * Returns 0, or -EINVAL (type, permissions, range). An update over older
+ * entries replaces what it overlaps; an invalidation cuts entries it covers
+ * in part. Any thread. vhost-user, "IOMMU support".
+ */
+VHU_API int vhu_iotlb_apply(VhuIotlb *iotlb, const VhuIotlbMsg *msg,
+                            const VhuMemory *memory, VhuError *err);
+
+/** Number of changes applied so far: a change tells rings to look again.
+ * Any thread. */
+VHU_API uint64_t vhu_iotlb_generation(const VhuIotlb *iotlb);
+
+/* How a ring reaches memory. */
+typedef struct VhuTranslator {
+    const VhuMemory *memory;
+    VhuIotlb *iotlb; /* NULL: addresses are guest physical */
+} VhuTranslator;
+
+typedef struct VhuIotlbMiss {
+    VhuGuestAddr iova;
+    uint8_t perm; /* VHOST_ACCESS_* that is needed */
+} VhuIotlbMiss;
+
+/**
+ * Append the pieces of a range to a vector.
+ * @addr:  guest physical, or IOVA
+ * @size:  bytes; 0 appends nothing
+ * @perm:  VHOST_ACCESS_RO, _WO or _RW
+ * @iov:   vector with room for @room entries
+ * @miss:  filled on -EAGAIN
+ * Returns the number appended, -EFAULT (unmapped, overflow, or an entry that
+ * does not permit it), -E2BIG, or -EAGAIN if the IOTLB lacks an entry.
+ * Any thread. vhost-user, "IOMMU support".
+ */
+VHU_API int vhu_translate(const VhuTranslator *translator, VhuGuestAddr addr,
+                          uint64_t size, uint8_t perm, struct iovec *iov,
+                          int room, VhuIotlbMiss *miss);
+
+#endif
