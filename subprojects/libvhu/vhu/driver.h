@@ -16,6 +16,15 @@ typedef struct VhuPiece {
     uint32_t bytes;
 } VhuPiece;
 
+/* A buffer to make available: num_out + num_in >= 1 pieces. */
+typedef struct VhuDriverBuffer {
+    const VhuPiece *out; /* readable by the device */
+    uint32_t num_out;
+    const VhuPiece *in; /* writable by the device */
+    uint32_t num_in;
+    void *cookie; /* returned when it is used */
+} VhuDriverBuffer;
+
 typedef struct VhuDriverConfig {
     uint32_t size;          /* entries */
     uint64_t features;      /* negotiated */
@@ -47,14 +56,12 @@ VHU_API void vhu_driver_addrs(const VhuDriverQueue *queue, VhuGuestAddr *desc,
 
 /**
  * Make a buffer available (visible at once).
- * @out, @in: readable and writable pieces; @num_out + @num_in >= 1
- * @cookie:   returned when used
+ * @buffer: copied; its memory belongs to the device until it is used
  * Returns 0, or -ENOSPC if the ring is full.
  * VIRTIO 1.4, "Supplying Buffers to The Device".
  */
-VHU_API int vhu_driver_add(VhuDriverQueue *queue, const VhuPiece *out,
-                           uint32_t num_out, const VhuPiece *in,
-                           uint32_t num_in, void *cookie);
+VHU_API int vhu_driver_add(VhuDriverQueue *queue,
+                           const VhuDriverBuffer *buffer);
 
 /** Whether the device wants a kick for what was added since the last call. */
 VHU_API bool vhu_driver_should_kick(VhuDriverQueue *queue);

@@ -46,19 +46,24 @@ typedef struct VhuIotlbMiss {
     uint8_t perm; /* VHOST_ACCESS_* that is needed */
 } VhuIotlbMiss;
 
+/* What a ring wants to reach. */
+typedef struct VhuRange {
+    VhuGuestAddr addr; /* guest physical, or IOVA */
+    uint64_t size;     /* bytes; 0: nothing */
+    uint8_t perm;      /* VHOST_ACCESS_RO, _WO or _RW */
+} VhuRange;
+
 /**
  * Append the pieces of a range to a vector.
- * @addr:  guest physical, or IOVA
- * @size:  bytes; 0 appends nothing
- * @perm:  VHOST_ACCESS_RO, _WO or _RW
+ * @range: the range
  * @iov:   vector with room for @room entries
  * @miss:  filled on -EAGAIN
  * Returns the number appended, -EFAULT (unmapped, overflow, or an entry that
  * does not permit it), -E2BIG, or -EAGAIN if the IOTLB lacks an entry.
  * Any thread. vhost-user, "IOMMU support".
  */
-VHU_API int vhu_translate(const VhuTranslator *translator, VhuGuestAddr addr,
-                          uint64_t size, uint8_t perm, struct iovec *iov,
-                          int room, VhuIotlbMiss *miss);
+VHU_API int vhu_translate(const VhuTranslator *translator,
+                          const VhuRange *range, struct iovec *iov, int room,
+                          VhuIotlbMiss *miss);
 
 #endif
