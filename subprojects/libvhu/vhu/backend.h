@@ -42,6 +42,8 @@ typedef struct VhuBuffer {
 VHU_API int vhu_buffer_append(VhuBuffer *buffer, const void *data,
                               size_t bytes);
 
+typedef struct VhuDeviceOps VhuDeviceOps;
+
 /* Facts of a device, fixed while it is served. */
 typedef struct VhuDeviceInfo {
     const char *name; /* for messages: "vhost-user-blk" */
@@ -56,6 +58,7 @@ typedef struct VhuDeviceInfo {
     uint32_t max_queue_size;  /* entries; 0: VHU_MAX_RING_SIZE */
     uint32_t config_bytes;    /* 0: no configuration space, no CONFIG */
     size_t request_bytes;     /* VhuElement.request */
+    const VhuDeviceOps *ops;  /* borrowed for ever */
 } VhuDeviceInfo;
 
 /* What queue_process did. */
@@ -68,7 +71,7 @@ typedef enum VhuProcess {
  * Callbacks; NULL where the device has no need. @state is what connect made.
  * Every callback returns at once: none waits for I/O.
  */
-typedef struct VhuDeviceOps {
+struct VhuDeviceOps {
     /* Control. A front end connected: make its state. Legal results: 0 and
      * *state (may stay NULL), or -errno: the connection is refused. */
     int (*connect)(VhuConnection *connection, void *device, void **state);
@@ -150,7 +153,7 @@ typedef struct VhuDeviceOps {
     /* Control. GPU_SET_SOCKET: the device owns @fd from here on. Legal: 0 or
      * -errno (fd closed). */
     int (*set_gpu_socket)(void *state, int fd);
-} VhuDeviceOps;
+};
 
 /* What the owner of a back end wants to hear; control thread. */
 typedef struct VhuBackendEvents {
@@ -166,14 +169,15 @@ typedef struct VhuBackendEvents {
 /**
  * Make a back end; it serves nothing until vhu_backend_serve.
  * @control: loop of the control thread, borrowed
- * @info:    copied; @ops: borrowed for ever; @device: given to connect
+ * @info:    copied
+ * @device:  given to connect
  * @events:  copied; may be NULL
  * @err:     may be NULL
  * Returns it, or NULL (no queues, more than VHU_MAX_QUEUES, ops that do not
  * belong together). Control.
  */
 VHU_API VhuBackend *vhu_backend_new(VhuLoop *control, const VhuDeviceInfo *info,
-                                    const VhuDeviceOps *ops, void *device,
+                                    void *device,
                                     const VhuBackendEvents *events,
                                     VhuError *err);
 
@@ -289,6 +293,8 @@ VHU_API uint32_t vhu_queue_size(const VhuQueue *queue);
 
 /** The device's own pointer for this queue, NULL at start. Queue. */
 VHU_API void vhu_queue_set_private(VhuQueue *queue, void *data);
+
+/** What vhu_queue_set_private was given last. Queue. */
 VHU_API void *vhu_queue_private(const VhuQueue *queue);
 
 /**

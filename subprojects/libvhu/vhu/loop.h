@@ -31,10 +31,10 @@ VHU_API void vhu_loop_free(VhuLoop *loop);
  * Call @fn when @fd is ready.
  * @fd:     borrowed; outlives the watch
  * @events: EPOLLIN, EPOLLOUT, ...; level-triggered
- * Returns the watch, or NULL with errno in @err. Loop's thread.
+ * Returns the watch, or NULL with errno set. Loop's thread.
  */
 VHU_API VhuWatch *vhu_loop_watch(VhuLoop *loop, int fd, uint32_t events,
-                                 VhuWatchFn fn, void *opaque, VhuError *err);
+                                 VhuWatchFn fn, void *opaque);
 
 /** Change what a watch waits for. Loop's thread. */
 VHU_API void vhu_watch_set_events(VhuWatch *watch, uint32_t events);
