@@ -6,6 +6,7 @@
 #ifndef VHU_CHANNEL_H
 #define VHU_CHANNEL_H
 
+#include "vhu/clock.h"
 #include "vhu/message.h"
 
 typedef struct VhuChannel VhuChannel;
@@ -91,8 +92,5 @@ VHU_API bool vhu_channel_wants_write(const VhuChannel *channel);
  */
 VHU_API int vhu_channel_wait(VhuChannel *channel, int64_t deadline_ms,
                              VhuMessage *msg, VhuError *err);
-
-/** CLOCK_MONOTONIC now, in milliseconds. Any thread. */
-VHU_API int64_t vhu_now_ms(void);
 
 #endif
