@@ -97,11 +97,12 @@ VHU_API void *vhu_memory_user_ptr(const VhuMemory *memory, VhuUserAddr addr,
 /**
  * Guest physical address of a local one, for the dirty log.
  * @local: inside a mapping
- * @addr:  filled
- * Returns false if @local is in no region. Any thread.
+ * @addr:  filled if the return value is not 0
+ * Returns the bytes from @local to the end of its region, 0 if it is in none.
+ * Any thread.
  */
-VHU_API bool vhu_memory_ptr_guest(const VhuMemory *memory, const void *local,
-                                  VhuGuestAddr *addr);
+VHU_API uint64_t vhu_memory_ptr_guest(const VhuMemory *memory,
+                                      const void *local, VhuGuestAddr *addr);
 
 /**
  * Append the pieces of a guest physical range to a vector; a range that
