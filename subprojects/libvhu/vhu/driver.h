@@ -33,6 +33,8 @@ typedef struct VhuDriverConfig {
     uint64_t bytes;         /* room there, see vhu_driver_bytes */
     uint32_t indirect_from; /* buffers of at least this many pieces use an
                                indirect table, if negotiated; 0: never */
+    uint32_t indirect_max;  /* entries of each of the tables; a buffer of more
+                               pieces is chained instead */
 } VhuDriverConfig;
 
 typedef struct VhuDriverUsed {
@@ -57,7 +59,8 @@ VHU_API void vhu_driver_addrs(const VhuDriverQueue *queue, VhuGuestAddr *desc,
 /**
  * Make a buffer available (visible at once).
  * @buffer: copied; its memory belongs to the device until it is used
- * Returns 0, or -ENOSPC if the ring is full.
+ * Returns 0, -ENOSPC if the ring is full, -EINVAL if it never can: no pieces,
+ * or more than the ring has descriptors.
  * VIRTIO 1.4, "Supplying Buffers to The Device".
  */
 VHU_API int vhu_driver_add(VhuDriverQueue *queue,
@@ -83,8 +86,10 @@ VHU_API bool vhu_driver_set_notify(VhuDriverQueue *queue, bool enable);
 /** Buffers made available and not taken back. */
 VHU_API uint32_t vhu_driver_in_flight(const VhuDriverQueue *queue);
 
-/** The base to give a back end that takes over after a crash: split, the used
- * index in memory; packed, the driver's knowledge of both positions. */
+/** The base to give a back end that takes over, without an inflight region,
+ * what was not used yet: split, the used index in memory; packed, both at the
+ * next descriptor to be used. Right if nothing was in flight, or if all was
+ * used in order. */
 VHU_API uint32_t vhu_driver_base(const VhuDriverQueue *queue);
 
 #endif

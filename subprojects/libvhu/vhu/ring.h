@@ -37,14 +37,15 @@ typedef struct VhuElement {
 /* What a ring is made of; all of it is fixed until the ring is stopped,
  * except what vhu_ring_set_* change. */
 typedef struct VhuRingConfig {
-    uint32_t size;        /* entries; split: a power of two */
-    uint64_t features;    /* negotiated: which layout, EVENT_IDX, ... */
-    void *desc;           /* local addresses, aligned as the layout wants, */
-    void *driver;         /* each wholly inside mapped memory (avail ring) */
-    void *device;         /* (used ring) */
-    uint32_t base;        /* as in SET_VRING_BASE, see vhu_ring_base */
-    size_t request_bytes; /* room per element for the device */
-    void *inflight;       /* the queue's region, or NULL */
+    uint32_t size;          /* entries; split: a power of two */
+    uint64_t features;      /* negotiated: which layout, EVENT_IDX, ... */
+    void *desc;             /* local addresses, aligned as the layout wants, */
+    void *driver;           /* each wholly inside mapped memory (avail ring) */
+    void *device;           /* (used ring) */
+    uint32_t base;          /* as in SET_VRING_BASE, see vhu_ring_base */
+    size_t request_bytes;   /* room per element for the device */
+    void *inflight;         /* the queue's region, or NULL */
+    uint16_t inflight_size; /* queue_size that region was made for */
 } VhuRingConfig;
 
 /** Bytes of the three parts of a ring.
@@ -55,11 +56,15 @@ VHU_API void vhu_ring_bytes(uint64_t features, uint32_t size, uint64_t *desc,
 
 /**
  * Make a ring; with an inflight region it is also recovered: what was in
- * flight is popped first, in its old order, marked resubmitted.
+ * flight is popped first, in its old order, marked resubmitted, and the
+ * region's positions replace the base. Only the region is written: call
+ * vhu_ring_set_notify before waiting for a kick, and vhu_ring_flush once (the
+ * first one after a recovery returns true: the notification may be what the
+ * crash swallowed).
  * @config: copied
  * @err:    may be NULL
  * Returns the ring, or NULL (size, alignment, base out of range, an inflight
- * region that is inconsistent).
+ * region that is inconsistent, no memory).
  * vhost-user, "Inflight I/O tracking".
  */
 VHU_API VhuRing *vhu_ring_new(const VhuRingConfig *config, VhuError *err);
@@ -68,7 +73,8 @@ VHU_API VhuRing *vhu_ring_new(const VhuRingConfig *config, VhuError *err);
  * @ring: may be NULL. */
 VHU_API void vhu_ring_free(VhuRing *ring);
 
-/** Where buffers are: a counted snapshot, taken over by later pops.
+/** Where buffers are: a counted snapshot, taken over by later pops; to be
+ * called before the first.
  * @memory: the ring takes a reference; @iotlb: borrowed, may be NULL. */
 VHU_API void vhu_ring_set_memory(VhuRing *ring, VhuMemory *memory,
                                  VhuIotlb *iotlb);
@@ -99,7 +105,8 @@ VHU_API void vhu_ring_set_log(VhuRing *ring, VhuDirtyLog *log, bool log_used,
  * index out of range, loop, more descriptors than the ring has, writable
  * before readable, indirect inside indirect or not negotiated, a table whose
  * length is no multiple of 16, zero elements, over VHU_MAX_PIECES,
- * unmapped addresses, more than 2^32 bytes, available index too far ahead.
+ * unmapped addresses, more than 2^32 bytes, available index too far ahead;
+ * -ENOMEM (nothing was consumed).
  * VIRTIO 1.4, "Split Virtqueues", "Packed Virtqueues".
  */
 VHU_API int vhu_ring_pop(VhuRing *ring, VhuElement **element, VhuError *err);
@@ -123,6 +130,13 @@ VHU_API void vhu_ring_push(VhuRing *ring, VhuElement *element,
 VHU_API void vhu_ring_unpop(VhuRing *ring, VhuElement *element);
 
 /**
+ * Take an element back unused while the ring is being stopped: the driver is
+ * not told, and the inflight region, if any, keeps it for whoever serves the
+ * ring next. With IN_ORDER nothing popped after it is shown any more.
+ */
+VHU_API void vhu_ring_suspend(VhuRing *ring, VhuElement *element);
+
+/**
  * Show the driver what was pushed.
  * Returns true if the driver wants to be notified of it.
  * VIRTIO 1.4, "Used Buffer Notification Suppression", "Driver and Device
@@ -140,8 +154,14 @@ VHU_API bool vhu_ring_set_notify(VhuRing *ring, bool enable);
 /** Whether a pop would return a buffer (or an error). */
 VHU_API bool vhu_ring_has_work(VhuRing *ring);
 
-/** Buffers popped and not yet shown as used to the driver. */
+/** Buffers popped and not yet shown as used to the driver, without those
+ * that were suspended. 0: the ring has drained, but see
+ * vhu_ring_to_resubmit. */
 VHU_API uint32_t vhu_ring_in_flight(const VhuRing *ring);
+
+/** Buffers in flight before this ring was made that were not popped again
+ * yet; without GET_VRING_BASE_INFLIGHT they too belong to a drain. */
+VHU_API uint32_t vhu_ring_to_resubmit(const VhuRing *ring);
 
 /**
  * The value of GET_VRING_BASE: split: next available index; packed: both
