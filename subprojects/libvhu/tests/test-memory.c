@@ -2,51 +2,14 @@
 /* Owns the tests of vhu/memory: snapshots, what they refuse, lookup. */
 #include "vhu/memory.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <glib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#define PAGE 4096u
-
-/* A memfd of some pages, each filled with its number + 1. */
-static int make_file(const char *name, unsigned pages, unsigned seals)
-{
-    int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    uint8_t bytes[PAGE];
-    unsigned i;
-
-    g_assert_cmpint(fd, >=, 0);
-    for (i = 0; i < pages; i++) {
-        memset(bytes, (int)(i + 1), sizeof(bytes));
-        g_assert_cmpint(pwrite(fd, bytes, PAGE, (off_t)i * PAGE), ==, PAGE);
-    }
-    if (seals) {
-        g_assert_cmpint(fcntl(fd, F_ADD_SEALS, seals), ==, 0);
-    }
-    return fd;
-}
-
-static VhuMemRegion region_at(uint64_t guest, uint64_t user, uint64_t pages,
-                              uint64_t offset)
-{
-    return (VhuMemRegion){
-        .guest_addr = guest,
-        .user_addr = user,
-        .size = pages * PAGE,
-        .mmap_offset = offset,
-    };
-}
+#include "tests/shared-memory.h"
 
 /* ---- Translation ---- */
 
 static void test_addresses_reach_the_same_byte(void)
 {
     g_autofree VhuMemTable *table = g_new0(VhuMemTable, 1);
-    int fd = make_file("ram", 8, 0);
+    int fd = shared_file(8);
     int fds[2] = {fd, fd};
     VhuMemory *empty = vhu_memory_new(-1);
     VhuGuestAddr addr = 0;
@@ -54,8 +17,8 @@ static void test_addresses_reach_the_same_byte(void)
     uint8_t *local;
 
     table->num_regions = 2;
-    table->regions[0] = region_at(0x100000, 0x7f0000000000, 4, 4 * PAGE);
-    table->regions[1] = region_at(0, 0x7e0000000000, 4, 0);
+    table->regions[0] = shared_region(0x100000, 0x7f0000000000, 4, 4 * PAGE);
+    table->regions[1] = shared_region(0, 0x7e0000000000, 4, 0);
     memory = vhu_memory_with_table(empty, table, fds, NULL);
     g_assert_nonnull(memory);
     close(fd);

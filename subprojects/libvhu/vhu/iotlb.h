@@ -24,9 +24,11 @@ VHU_API void vhu_iotlb_free(VhuIotlb *iotlb);
  * @msg:    from the front end
  * @memory: an update must lie within its regions
  * @err:    may be NULL
- * Returns 0, or -EINVAL (type, permissions, range). An update over older
- * entries replaces what it overlaps; an invalidation cuts entries it covers
- * in part. Any thread. vhost-user, "IOMMU support".
+ * Returns 0, -EINVAL (type, permissions, range) or -ENOMEM. An update over
+ * older entries replaces what it overlaps; an invalidation cuts entries it
+ * covers in part. Once it returns, no translation uses what was replaced; one
+ * made before may still be in use. An update may also say that there is no
+ * access: permissions of 0. Any thread. vhost-user, "IOMMU support".
  */
 VHU_API int vhu_iotlb_apply(VhuIotlb *iotlb, const VhuIotlbMsg *msg,
                             const VhuMemory *memory, VhuError *err);
@@ -57,7 +59,8 @@ typedef struct VhuRange {
  * Append the pieces of a range to a vector.
  * @range: the range
  * @iov:   vector with room for @room entries
- * @miss:  filled on -EAGAIN
+ * @miss:  on -EAGAIN, and on -EFAULT where an entry does not permit the
+ *         access, what was needed there; else its perm is 0
  * Returns the number appended, -EFAULT (unmapped, overflow, or an entry that
  * does not permit it), -E2BIG, or -EAGAIN if the IOTLB lacks an entry.
  * Any thread. vhost-user, "IOMMU support".

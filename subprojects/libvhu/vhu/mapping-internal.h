@@ -11,6 +11,12 @@
 
 #include <sys/stat.h>
 
+/* Part of a file, in bytes; the offset need not be page aligned. */
+typedef struct VhuFileRange {
+    uint64_t offset;
+    uint64_t size;
+} VhuFileRange;
+
 typedef struct VhuMapping {
     uint8_t *local;      /* the byte at the offset asked for */
     uint8_t *base;       /* what was mapped: from the page of that byte */
@@ -20,8 +26,7 @@ typedef struct VhuMapping {
     bool regular;        /* a file, memfd or shm: device and inode name it */
     dev_t device;
     ino_t inode;
-    uint64_t offset; /* bytes into the file */
-    uint64_t size;   /* bytes asked for, from local */
+    VhuFileRange range; /* what was asked for */
     VhuGuard *guard;
 } VhuMapping;
 
@@ -29,15 +34,14 @@ typedef struct VhuMapping {
  * Map part of an fd, shared and writable.
  * @mapping: filled on success; close it with vhu_mapping_close
  * @fd:      borrowed, the mapping outlives it
- * @offset:  bytes into the file, need not be page aligned
- * @size:    bytes
+ * @range:   what to map
  * @lost_fd: as of vhu_guard_add
  * @err:     may be NULL
  * Returns 0, or -EINVAL (size 0, overflow, past the file's end), -ENOMEM, or
  * the errno of fstat or mmap. Any thread.
  */
-int vhu_mapping_open(VhuMapping *mapping, int fd, uint64_t offset,
-                     uint64_t size, int lost_fd, VhuError *err);
+int vhu_mapping_open(VhuMapping *mapping, int fd, VhuFileRange range,
+                     int lost_fd, VhuError *err);
 
 /** Unmap; no thread may touch it any more. Any thread. */
 void vhu_mapping_close(VhuMapping *mapping);
@@ -48,10 +52,8 @@ bool vhu_mapping_lost(const VhuMapping *mapping);
 /**
  * Whether a range of an fd is what is mapped here, and the file still holds
  * it: then it need not be mapped anew.
- * @offset, @size: bytes, as given to vhu_mapping_open
  * Returns false also for what is no regular file. Any thread.
  */
-bool vhu_mapping_is(const VhuMapping *mapping, int fd, uint64_t offset,
-                    uint64_t size);
+bool vhu_mapping_is(const VhuMapping *mapping, int fd, VhuFileRange range);
 
 #endif

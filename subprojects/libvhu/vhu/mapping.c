@@ -34,21 +34,21 @@ static bool mapping_is_shrinkable(int fd)
 }
 
 /* That the range is one, fits the types used here and lies in the file. */
-static int mapping_check(const struct stat *st, uint64_t offset, uint64_t size,
+static int mapping_check(const struct stat *st, VhuFileRange range,
                          uint64_t page_bytes, VhuError *err)
 {
     uint64_t end;
 
-    if (size == 0) {
-        return vhu_error_set(err, EINVAL, 0, size, "size is 0");
+    if (range.size == 0) {
+        return vhu_error_set(err, EINVAL, 0, 0, "size is 0");
     }
-    if (__builtin_add_overflow(offset, size, &end) ||
+    if (__builtin_add_overflow(range.offset, range.size, &end) ||
         end > (uint64_t)INT64_MAX - page_bytes ||
-        size > SIZE_MAX - 2 * page_bytes) {
-        return vhu_error_set(err, EINVAL, 0, size,
+        range.size > SIZE_MAX - 2 * page_bytes) {
+        return vhu_error_set(err, EINVAL, 0, range.size,
                              "offset 0x%" PRIx64 " plus size 0x%" PRIx64
                              " overflows",
-                             offset, size);
+                             range.offset, range.size);
     }
     /* A device may not know its size; a file does, also a size of 0. */
     if ((S_ISREG(st->st_mode) || st->st_size > 0) &&
@@ -57,20 +57,19 @@ static int mapping_check(const struct stat *st, uint64_t offset, uint64_t size,
                              "offset 0x%" PRIx64 " plus size 0x%" PRIx64
                              " is past the end of a file of 0x%" PRIx64
                              " bytes",
-                             offset, size, (uint64_t)st->st_size);
+                             range.offset, range.size, (uint64_t)st->st_size);
     }
     return 0;
 }
 
-int vhu_mapping_open(VhuMapping *mapping, int fd, uint64_t offset,
-                     uint64_t size, int lost_fd, VhuError *err)
+int vhu_mapping_open(VhuMapping *mapping, int fd, VhuFileRange range,
+                     int lost_fd, VhuError *err)
 {
     uint64_t page_bytes = mapping_page_bytes(fd);
-    uint64_t inside = offset & (page_bytes - 1);
+    uint64_t inside = range.offset & (page_bytes - 1);
     VhuMapping map = {
         .page_bytes = page_bytes,
-        .offset = offset,
-        .size = size,
+        .range = range,
     };
     struct stat st;
     int ret;
@@ -78,17 +77,19 @@ int vhu_mapping_open(VhuMapping *mapping, int fd, uint64_t offset,
     if (fstat(fd, &st) < 0) {
         return vhu_error_set(err, errno, 0, 0, "fstat: %s", strerror(errno));
     }
-    ret = mapping_check(&st, offset, size, page_bytes, err);
+    ret = mapping_check(&st, range, page_bytes, err);
     if (ret < 0) {
         return ret;
     }
-    map.length = (inside + size + page_bytes - 1) & ~(page_bytes - 1);
-    map.base = mmap(NULL, map.length, PROT_READ | PROT_WRITE,
-                    MAP_SHARED | MAP_NORESERVE, fd, (off_t)(offset - inside));
+    map.length = (inside + range.size + page_bytes - 1) & ~(page_bytes - 1);
+    map.base =
+        mmap(NULL, map.length, PROT_READ | PROT_WRITE,
+             MAP_SHARED | MAP_NORESERVE, fd, (off_t)(range.offset - inside));
     if (map.base == MAP_FAILED) {
-        return vhu_error_set(err, errno, 0, size,
+        return vhu_error_set(err, errno, 0, range.size,
                              "mmap of 0x%zx bytes at offset 0x%" PRIx64 ": %s",
-                             map.length, offset - inside, strerror(errno));
+                             map.length, range.offset - inside,
+                             strerror(errno));
     }
     /* A core dump is about the back end; guest memory would drown it. */
     madvise(map.base, map.length, MADV_DONTDUMP);
@@ -117,14 +118,13 @@ bool vhu_mapping_lost(const VhuMapping *mapping)
     return vhu_guard_lost(mapping->guard);
 }
 
-bool vhu_mapping_is(const VhuMapping *mapping, int fd, uint64_t offset,
-                    uint64_t size)
+bool vhu_mapping_is(const VhuMapping *mapping, int fd, VhuFileRange range)
 {
     struct stat st;
 
     /* While we hold the file, its inode number cannot be given to another. */
-    return mapping->regular && mapping->offset == offset &&
-           mapping->size == size && fstat(fd, &st) == 0 &&
+    return mapping->regular && mapping->range.offset == range.offset &&
+           mapping->range.size == range.size && fstat(fd, &st) == 0 &&
            st.st_dev == mapping->device && st.st_ino == mapping->inode &&
-           mapping_check(&st, offset, size, mapping->page_bytes, NULL) == 0;
+           mapping_check(&st, range, mapping->page_bytes, NULL) == 0;
 }

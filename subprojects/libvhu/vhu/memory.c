@@ -78,6 +78,7 @@ static bool region_is(const Region *region, const VhuMemRegion *wanted)
 static Region *region_map(const VhuMemRegion *wanted, int fd, int lost_fd,
                           VhuError *err)
 {
+    VhuFileRange range = {wanted->mmap_offset, wanted->size};
     Region *region;
 
     if (wanted->size == 0) {
@@ -100,8 +101,7 @@ static Region *region_map(const VhuMemRegion *wanted, int fd, int lost_fd,
         vhu_error_set(err, ENOMEM, 0, 0, "out of memory");
         return NULL;
     }
-    if (vhu_mapping_open(&region->mapping, fd, wanted->mmap_offset,
-                         wanted->size, lost_fd, err) < 0) {
+    if (vhu_mapping_open(&region->mapping, fd, range, lost_fd, err) < 0) {
         free(region);
         return NULL;
     }
@@ -116,14 +116,14 @@ static Region *region_map(const VhuMemRegion *wanted, int fd, int lost_fd,
 static Region *region_get(VhuMemory *before, const VhuMemRegion *wanted, int fd,
                           uint32_t request, VhuError *err)
 {
+    VhuFileRange range = {wanted->mmap_offset, wanted->size};
     Region *region;
     uint32_t i;
 
     for (i = 0; i < before->num_regions; i++) {
         region = before->regions[i];
         if (region_is(region, wanted) && !vhu_mapping_lost(&region->mapping) &&
-            vhu_mapping_is(&region->mapping, fd, wanted->mmap_offset,
-                           wanted->size)) {
+            vhu_mapping_is(&region->mapping, fd, range)) {
             return region_ref(region);
         }
     }
