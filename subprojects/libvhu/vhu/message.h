@@ -161,13 +161,19 @@ VHU_API int vhu_header_decode(const VhuWire *wire, const uint8_t *bytes,
  * @wire:    the socket's direction and features
  * @header:  as vhu_header_decode filled it
  * @bytes:   header->size received bytes
- * @msg:     filled on success except fds and num_fds, which are left alone;
- *           of an error reply (a u64 where the row has more, a CONFIG of
- *           size 0) the kind says which came
+ * @msg:     filled on success except fds and num_fds, which are left alone
  * @err:     may be NULL
+ * The kind is that of the row, and else says what came instead:
+ *   U64   SET_LOG_BASE without LOG_SHMFD; an error reply where the row has
+ *         another payload; while postcopy listens, the "empty" SET_MEM_TABLE
+ *         or ADD_MEM_REG by which the front end acknowledges the bases
+ *   NONE  the error reply to GET_CONFIG
+ * A GET_SHARED_OBJECT without its UUID decodes as the nil UUID; a CONFIG
+ * whose bytes are absent has data_bytes 0.
  * Returns 0, or -EPROTO with the offending field named: region counts and
  * sizes, CONFIG sizes that disagree, index out of range, non-zero reserved
- * bits the specification wants zero.
+ * bits the specification wants zero. What a reply can refuse (addresses,
+ * overlaps, unknown transfer phases or mapping flags) is left to the caller.
  * Any thread. vhost-user, "Payload".
  */
 VHU_API int vhu_payload_decode(const VhuWire *wire, const VhuHeader *header,
@@ -189,7 +195,8 @@ VHU_API int vhu_fds_check(const VhuWire *wire, const VhuMessage *msg,
 /**
  * Encode header and payload.
  * @wire:  the socket's direction and features
- * @msg:   the message; kind must be what its row, or an error reply, allows
+ * @msg:   the message; kind must be one that vhu_payload_decode would give;
+ *         the version is put into the flags
  * @bytes: room for VHU_HEADER_BYTES + VHU_MAX_PAYLOAD_BYTES
  * @err:   may be NULL
  * Returns the number of bytes, or -EINVAL for a message that is not legal.
