@@ -334,8 +334,10 @@ static void test_the_oldest_is_evicted(void)
     g_assert_nonnull(byte_at(&world, 6 * PAGE, VHOST_ACCESS_RO));
     g_assert_nonnull(byte_at(&world, 6 * PAGE + 32, VHOST_ACCESS_RO));
     update(&world, PAGE, 1, USER, VHOST_ACCESS_RW);
+    update(&world, 3 * PAGE, 1, USER, VHOST_ACCESS_RW);
     g_assert_null(byte_at(&world, 6 * PAGE, VHOST_ACCESS_RO));
-    g_assert_nonnull(byte_at(&world, 6 * PAGE + 32, VHOST_ACCESS_RO));
+    g_assert_null(byte_at(&world, 6 * PAGE + 32, VHOST_ACCESS_RO));
+    g_assert_nonnull(byte_at(&world, 8 * PAGE, VHOST_ACCESS_RO));
     world_free(&world);
 }
 
