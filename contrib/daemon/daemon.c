@@ -275,7 +275,7 @@ static void close_all(Daemon *daemon)
         vhu_thread_free(daemon->threads[i]);
     }
     g_free(daemon->threads);
-    if (daemon->opened) {
+    if (daemon->opened && daemon->device->close) {
         daemon->device->close(daemon->opened);
     }
     signals_set_last_act(NULL, NULL);

@@ -23,11 +23,10 @@
 
 /* Between the skeleton and open(). */
 typedef struct DaemonSetup {
-    VhuLoop *control;        /* in: the control thread's loop, borrowed */
-    VhuDeviceInfo info;      /* out; its name is filled in already */
-    const VhuDeviceOps *ops; /* out, borrowed for ever */
-    unsigned num_threads;    /* out: data threads; queue i is served on thread
-                                i % num. 0: all on the control thread */
+    VhuLoop *control;     /* in: the control thread's loop, borrowed */
+    VhuDeviceInfo info;   /* out; its name is filled in already */
+    unsigned num_threads; /* out: data threads; queue i is served on thread
+                             i % num. 0: all on the control thread */
 } DaemonSetup;
 
 /* A command line to show, with what it does. */
@@ -57,7 +56,8 @@ typedef struct DaemonDevice {
     void *(*open)(const void *values, DaemonSetup *setup, GError **error);
 
     /** Free what open() returned; nothing is served any more, the data
-     * threads and their loops are gone, the control loop is still there. */
+     * threads and their loops are gone, the control loop is still there.
+     * May be NULL. */
     void (*close)(void *device);
 } DaemonDevice;
 

@@ -60,6 +60,9 @@ typedef struct OptionTable {
 } OptionTable;
 
 #define OPTION_ERROR (option_error_quark())
+
+/** The domain of errors about options and what they ask for; one code, 0.
+ * Any thread. */
 GQuark option_error_quark(void);
 
 /**
