@@ -14,16 +14,20 @@ VHU_API bool vhu_postcopy_available(void);
 /**
  * POSTCOPY_ADVISE: open and shake hands.
  * @err: may be NULL
- * Returns the userfaultfd, owned by the caller, or -errno.
+ * Returns the userfaultfd, owned by the caller, non-blocking, or -errno. When
+ * its last copy is closed (ours and the front end's), what waits for a page
+ * goes on with zeroes: close ours when the connection ends.
  * Control thread. vhost-user, "VHOST_USER_POSTCOPY_ADVISE".
  */
 VHU_API int vhu_postcopy_open(VhuError *err);
 
 /**
- * Register every region of a snapshot for missing pages.
+ * Register every region of a snapshot for missing pages; those registered
+ * before may be among them.
  * @uffd: from vhu_postcopy_open
  * @err:  may be NULL
- * Returns 0 or -errno. Control thread.
+ * Returns 0 or -errno; then close the userfaultfd, which undoes the part that
+ * was done. Control thread.
  * vhost-user, "VHOST_USER_POSTCOPY_LISTEN".
  */
 VHU_API int vhu_postcopy_register(int uffd, const VhuMemory *memory,
