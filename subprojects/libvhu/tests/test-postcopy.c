@@ -173,7 +173,7 @@ static void wait_readable(int fd)
     struct pollfd pollfd = {.fd = fd, .events = POLLIN};
 
     g_assert_cmpint(poll(&pollfd, 1, DEADLINE_MS), ==, 1);
-    g_assert_cmpint(pollfd.revents, ==, POLLIN);
+    g_assert_true(pollfd.revents & POLLIN);
 }
 
 static bool is_readable(int fd)
