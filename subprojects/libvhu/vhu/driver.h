@@ -33,8 +33,8 @@ typedef struct VhuDriverConfig {
     uint64_t bytes;         /* room there, see vhu_driver_bytes */
     uint32_t indirect_from; /* buffers of at least this many pieces use an
                                indirect table, if negotiated; 0: never */
-    uint32_t indirect_max;  /* entries of each of the tables; a buffer of more
-                               pieces is chained instead */
+    uint32_t indirect_max;  /* entries of each of the tables, 0: 128; a buffer
+                               of more pieces is chained instead */
 } VhuDriverConfig;
 
 typedef struct VhuDriverUsed {

@@ -8,6 +8,8 @@
 
 #include "vhu/memory.h"
 
+#define VHU_MAX_RING_SIZE 32768u /* entries of any ring */
+
 typedef struct VhuInflight VhuInflight; /* the whole buffer, counted */
 
 /** Bytes one queue's region takes, aligned to a cache line.

@@ -12,7 +12,6 @@
 #include "vhu/inflight.h"
 #include "vhu/iotlb.h"
 
-#define VHU_MAX_RING_SIZE 32768u
 /* Longest buffer accepted, in pieces after translation. */
 #define VHU_MAX_PIECES 1024u
 
