@@ -11,8 +11,9 @@
 
 typedef struct VhuChannel VhuChannel;
 
-/* Bytes a channel queues for a peer that does not read; then it is an error. */
+/* What a channel queues for a peer that does not read; then it is an error. */
 #define VHU_CHANNEL_QUEUE_BYTES (256u * 1024u)
+#define VHU_CHANNEL_QUEUE_FDS   1024u
 
 /* Called with every whole message that passes (sent: true if by us). */
 typedef void (*VhuTraceFn)(void *opaque, bool sent, const VhuWire *wire,
@@ -68,8 +69,11 @@ VHU_API int vhu_channel_receive(VhuChannel *channel, VhuMessage *msg,
  * @channel: the channel
  * @msg:     fds are duplicated as needed: the caller keeps its own
  * @err:     may be NULL
- * Returns 0, -ENOBUFS if the peer does not read and the queue is full,
- * -EPIPE if it is gone, -EINVAL if the message is not legal.
+ * Returns 0; -EINVAL if the message is not legal, or -ENOBUFS if the peer
+ * does not read and the queue is full: nothing is sent and the channel stays
+ * as it is; -EPIPE if the peer is gone or receiving has failed, or another
+ * -errno of sendmsg: every later send fails alike, but what the peer sent
+ * before can still be received.
  */
 VHU_API int vhu_channel_send(VhuChannel *channel, const VhuMessage *msg,
                              VhuError *err);
