@@ -116,11 +116,12 @@ struct VhuDeviceOps {
      * queue is left alone until enabled. */
     VhuProcess (*queue_process_disabled)(VhuQueue *queue, void *state);
 
-    /* Queue. Give back every element soon: complete what is running, push
-     * what can be cut short; if vhu_queue_may_suspend, an element may be
-     * given to vhu_queue_suspend instead. No queue_process comes until the
-     * next queue_start. NULL: all elements are pushed within queue_process,
-     * or come back by themselves. */
+    /* Queue. Elements are out and the queue is to stop: give each back soon,
+     * complete what is running, push what can be cut short; if
+     * vhu_queue_may_suspend, an element may be given to vhu_queue_suspend
+     * instead. No queue_process comes until the next queue_start. Called
+     * again if the connection is lost meanwhile. NULL: all elements are
+     * pushed within queue_process, or come back by themselves. */
     void (*queue_stop)(VhuQueue *queue, void *state);
 
     /* Queue. All elements are back, the ring is gone: forget the private
