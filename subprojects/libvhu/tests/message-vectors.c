@@ -6,15 +6,23 @@
 
 const Vector *message_vector(unsigned number)
 {
-    if (number < request_vectors_count) {
-        return &request_vectors[number];
+    const struct {
+        const Vector *vectors;
+        unsigned count;
+    } lists[] = {
+        {request_vectors, request_vectors_count},
+        {reply_vectors, reply_vectors_count},
+        {backend_vectors, backend_vectors_count},
+        {qemu_vectors, qemu_vectors_count},
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(lists); i++) {
+        if (number < lists[i].count) {
+            return &lists[i].vectors[number];
+        }
+        number -= lists[i].count;
     }
-    number -= request_vectors_count;
-    if (number < reply_vectors_count) {
-        return &reply_vectors[number];
-    }
-    number -= reply_vectors_count;
-    return number < backend_vectors_count ? &backend_vectors[number] : NULL;
+    return NULL;
 }
 
 size_t hex_to_bytes(const char *hex, uint8_t *bytes, size_t room)

@@ -19,15 +19,18 @@ typedef struct Vector {
     const char *print; /* its line in a trace, without " fds=[...]" */
 } Vector;
 
-/* The requests of the front end, the replies to them, the back-end channel. */
+/* The requests of the front end, the replies to them, the back-end channel,
+ * and what another front end was seen to send. */
 extern const Vector request_vectors[];
 extern const unsigned request_vectors_count;
 extern const Vector reply_vectors[];
 extern const unsigned reply_vectors_count;
 extern const Vector backend_vectors[];
 extern const unsigned backend_vectors_count;
+extern const Vector qemu_vectors[];
+extern const unsigned qemu_vectors_count;
 
-/** The vector of this number, through all three lists; NULL past the end. */
+/** The vector of this number, through all lists; NULL past the end. */
 const Vector *message_vector(unsigned number);
 
 /**
