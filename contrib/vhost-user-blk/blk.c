@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Owns the device between the library and the store: connections, queues and
+ * the way of a request through them. What a request means is in request.c,
+ * I/O is in the stores.
+ *
+ * Threads. A connection's state belongs to the control thread; what queues
+ * read of it is atomic. A queue and all its requests belong to its loop.
+ *
+ * Stale I/O. When a front end is gone, what could not be cut short still
+ * runs. If it comes back and has its requests resubmitted, an old write must
+ * not land after a new one, nor an old read in memory that has a new use. So
+ * a queue that starts while there is such I/O waits until it has ended.
+ */
+#include "contrib/vhost-user-blk/blk.h"
+
+#include "contrib/daemon/log.h"
+#include "contrib/vhost-user-blk/config.h"
+#include "contrib/vhost-user-blk/request.h"
+#include "vhu/clock.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/vhost_types.h>
+#include <string.h>
+
+#define BIT(feature) (1ULL << (feature))
+
+/* Requests taken before others on the same loop have their turn. */
+#define MAX_ROUND 256u
+/* How often a queue looks whether stale I/O has ended. */
+#define HOLD_POLL_MS 5
+
+struct BlkDevice {
+    BlkDeviceConfig config;
+    _Atomic uint64_t sectors; /* capacity, of 512 bytes */
+    atomic_uint num_stale;    /* queues gone whose I/O still runs */
+    GPtrArray *connections;   /* BlkConnection */
+};
+
+typedef struct BlkConnection {
+    BlkDevice *device;
+    VhuConnection *connection;
+    uint64_t features;     /* of the last set_features, without LOG_ALL */
+    atomic_bool writeback; /* the field of configuration space */
+} BlkConnection;
+
+typedef struct BlkQueue {
+    BlkConnection *connection;
+    VhuQueue *queue;
+    BlkChannel *channel;
+    VhuTimer *hold;     /* runs while the queue waits for stale I/O */
+    bool held;          /* it does */
+    bool blocked;       /* it left requests, for want of room */
+    bool stale;         /* counted in num_stale */
+    bool always_stable; /* neither FLUSH nor CONFIG_WCE was negotiated */
+    bool has_wce;       /* the writeback field decides */
+} BlkQueue;
+
+/* ---- requests, on the queue's loop ---- */
+
+/* VIRTIO 1.4, "Block Device", "Device Operation": when a write is stable. */
+static bool is_write_through(const BlkQueue *queue)
+{
+    return queue->always_stable ||
+           (queue->has_wce && !atomic_load(&queue->connection->writeback));
+}
+
+static void end_request(BlkQueue *queue, BlkRequest *request)
+{
+    vhu_queue_push(queue->queue, request->element, blk_request_end(request));
+}
+
+static void on_io_done(BlkIo *io, int result)
+{
+    BlkRequest *request = (BlkRequest *)((char *)io - offsetof(BlkRequest, io));
+    BlkQueue *queue = request->owner;
+
+    if (result == -ECANCELED && vhu_queue_may_suspend(queue->queue)) {
+        vhu_queue_suspend(queue->queue, request->element);
+    } else if (blk_request_io_done(request, result) == BLK_REQUEST_IO) {
+        blk_channel_submit(queue->channel, &request->io);
+    } else {
+        end_request(queue, request);
+    }
+}
+
+static void begin_request(BlkQueue *queue, VhuElement *element)
+{
+    BlkDevice *device = queue->connection->device;
+    BlkRequest *request = element->request;
+    BlkDisk disk = {
+        .sectors = atomic_load(&device->sectors),
+        .features = vhu_queue_features(queue->queue),
+        .read_only = device->config.image->read_only,
+        .write_through = is_write_through(queue),
+        .serial = device->config.serial,
+    };
+
+    request->owner = queue;
+    request->io.done = on_io_done;
+    if (blk_request_begin(request, element, &disk) == BLK_REQUEST_IO) {
+        blk_channel_submit(queue->channel, &request->io);
+    } else {
+        end_request(queue, request);
+    }
+}
+
+/* Whether another request may be taken, if need be after beginning those that
+ * were. */
+static bool make_room(BlkQueue *queue)
+{
+    if (blk_channel_has_room(queue->channel)) {
+        return true;
+    }
+    blk_channel_start(queue->channel);
+    return blk_channel_has_room(queue->channel);
+}
+
+static VhuProcess blk_queue_process(VhuQueue *vhu_queue, void *state)
+{
+    BlkQueue *queue = vhu_queue_private(vhu_queue);
+    unsigned left = MAX_ROUND;
+
+    (void)state;
+    if (queue->held) {
+        return VHU_PROCESS_BLOCKED;
+    }
+    while (left-- > 0 && make_room(queue)) {
+        VhuElement *element = vhu_queue_pop(vhu_queue);
+
+        if (element == NULL) {
+            blk_channel_start(queue->channel);
+            return VHU_PROCESS_DONE;
+        }
+        begin_request(queue, element);
+    }
+    blk_channel_start(queue->channel);
+    queue->blocked = !blk_channel_has_room(queue->channel);
+    if (!queue->blocked) {
+        vhu_queue_wake(vhu_queue);
+    }
+    return VHU_PROCESS_BLOCKED;
+}
+
+/* The store has handed over what was done. */
+static void on_batch(void *opaque)
+{
+    BlkQueue *queue = opaque;
+
+    vhu_queue_flush(queue->queue);
+    if (queue->blocked && blk_channel_has_room(queue->channel)) {
+        queue->blocked = false;
+        vhu_queue_wake(queue->queue);
+    }
+}
+
+/* ---- queues, on their loop ---- */
+
+static void on_hold(void *opaque)
+{
+    BlkQueue *queue = opaque;
+
+    if (atomic_load(&queue->connection->device->num_stale) > 0) {
+        vhu_timer_set(queue->hold, vhu_now_ms() + HOLD_POLL_MS);
+    } else {
+        queue->held = false;
+        vhu_queue_wake(queue->queue);
+    }
+}
+
+static int open_channel(BlkQueue *queue)
+{
+    const BlkDeviceConfig *config = &queue->connection->device->config;
+    BlkChannelConfig channel = {
+        .image = config->image,
+        .ops = config->store,
+        .loop = vhu_queue_loop(queue->queue),
+        .batch = on_batch,
+        .opaque = queue,
+    };
+    int error;
+
+    queue->channel = blk_channel_new(&channel, &error);
+    if (queue->channel == NULL && config->store != &blk_store_threads) {
+        log_line(LOG_LEVEL_WARNING, "connection %u: queue %u: %s: %s; %s",
+                 vhu_connection_id(queue->connection->connection),
+                 vhu_queue_index(queue->queue), config->store->name,
+                 g_strerror(-error), "threads it is");
+        channel.ops = &blk_store_threads;
+        queue->channel = blk_channel_new(&channel, &error);
+    }
+    return error;
+}
+
+static void free_queue(BlkQueue *queue)
+{
+    blk_channel_free(queue->channel);
+    vhu_timer_free(queue->hold);
+    g_free(queue);
+}
+
+static int blk_queue_start(VhuQueue *vhu_queue, void *state)
+{
+    BlkQueue *queue = g_new0(BlkQueue, 1);
+    uint64_t features = vhu_queue_features(vhu_queue);
+    int error;
+
+    queue->connection = state;
+    queue->queue = vhu_queue;
+    queue->has_wce = features & BIT(VIRTIO_BLK_F_CONFIG_WCE);
+    queue->always_stable =
+        !queue->has_wce && !(features & BIT(VIRTIO_BLK_F_FLUSH));
+    queue->hold = vhu_loop_timer(vhu_queue_loop(vhu_queue), on_hold, queue);
+    error = queue->hold == NULL ? -ENOMEM : open_channel(queue);
+    if (error < 0) {
+        free_queue(queue);
+        return error;
+    }
+    vhu_queue_set_private(vhu_queue, queue);
+    queue->held = atomic_load(&queue->connection->device->num_stale) > 0;
+    if (queue->held) {
+        vhu_timer_set(queue->hold, vhu_now_ms() + HOLD_POLL_MS);
+    }
+    return 0;
+}
+
+static void blk_queue_stop(VhuQueue *vhu_queue, void *state)
+{
+    BlkQueue *queue = vhu_queue_private(vhu_queue);
+    BlkConnection *connection = state;
+
+    if (vhu_queue_may_suspend(vhu_queue)) {
+        queue->stale = true;
+        atomic_fetch_add(&connection->device->num_stale, 1);
+        blk_channel_cancel(queue->channel);
+    }
+}
+
+static void blk_queue_stopped(VhuQueue *vhu_queue, void *state)
+{
+    BlkQueue *queue = vhu_queue_private(vhu_queue);
+    BlkConnection *connection = state;
+
+    if (queue->stale) {
+        atomic_fetch_sub(&connection->device->num_stale, 1);
+    }
+    free_queue(queue);
+}
+
+/* ---- connections, on the control thread ---- */
+
+static int blk_connect(VhuConnection *vhu_connection, void *opaque,
+                       void **state)
+{
+    BlkDevice *device = opaque;
+    BlkConnection *connection = g_new0(BlkConnection, 1);
+
+    connection->device = device;
+    connection->connection = vhu_connection;
+    atomic_init(&connection->writeback, true);
+    g_ptr_array_add(device->connections, connection);
+    *state = connection;
+    return 0;
+}
+
+static void blk_disconnect(void *state)
+{
+    BlkConnection *connection = state;
+
+    g_ptr_array_remove_fast(connection->device->connections, connection);
+    g_free(connection);
+}
+
+/* VIRTIO 1.4, "Block Device", "Device Initialization": a driver that cannot
+ * flush begins with write-through. */
+static void init_writeback(BlkConnection *connection)
+{
+    bool writeback = !(connection->features & BIT(VIRTIO_BLK_F_CONFIG_WCE)) ||
+                     (connection->features & BIT(VIRTIO_BLK_F_FLUSH));
+
+    atomic_store(&connection->writeback, writeback);
+}
+
+static int blk_set_features(void *state, uint64_t features)
+{
+    BlkConnection *connection = state;
+
+    features &= ~BIT(VHOST_F_LOG_ALL);
+    if (features != connection->features) {
+        connection->features = features;
+        init_writeback(connection);
+    }
+    return 0;
+}
+
+static void blk_reset(void *state)
+{
+    init_writeback(state);
+}
+
+static void fill_config(const BlkConnection *connection, uint8_t *config)
+{
+    const BlkDevice *device = connection->device;
+    BlkConfigFacts facts = {
+        .sectors = atomic_load(&device->sectors),
+        .seg_max = device->config.seg_max,
+        .num_queues = device->config.num_queues,
+        .writeback = atomic_load(&connection->writeback),
+    };
+
+    blk_config_fill(device->config.image, &facts, config);
+}
+
+static int blk_get_config(void *state, uint32_t offset, void *data,
+                          uint32_t size)
+{
+    uint8_t config[BLK_CONFIG_BYTES];
+
+    fill_config(state, config);
+    memcpy(data, config + offset, size);
+    return 0;
+}
+
+/* Whether what cannot be written stays as it is. The source of a migration
+ * may differ in limits, but not in what the guest's data depends on. */
+static bool keeps_config(const uint8_t *config, const uint8_t *wanted,
+                         bool migration)
+{
+    const struct virtio_blk_config *a = (const void *)config;
+    const struct virtio_blk_config *b = (const void *)wanted;
+
+    if (migration) {
+        return a->capacity == b->capacity && a->blk_size == b->blk_size;
+    }
+    return memcmp(config, wanted, BLK_CONFIG_BYTES) == 0;
+}
+
+/* A write may cover more than the one byte that can be written. */
+static int blk_set_config(void *state, uint32_t offset, const void *data,
+                          uint32_t size, bool migration)
+{
+    BlkConnection *connection = state;
+    uint8_t config[BLK_CONFIG_BYTES];
+    uint8_t wanted[BLK_CONFIG_BYTES];
+    uint8_t writeback;
+
+    fill_config(connection, config);
+    memcpy(wanted, config, sizeof(wanted));
+    memcpy(wanted + offset, data, size);
+    writeback = wanted[BLK_CONFIG_WRITEBACK];
+    if (writeback != config[BLK_CONFIG_WRITEBACK] &&
+        !(connection->features & BIT(VIRTIO_BLK_F_CONFIG_WCE))) {
+        return -EINVAL;
+    }
+    config[BLK_CONFIG_WRITEBACK] = writeback;
+    if (writeback > 1 || !keeps_config(config, wanted, migration)) {
+        return -EINVAL;
+    }
+    atomic_store(&connection->writeback, writeback);
+    return 0;
+}
+
+static const VhuDeviceOps blk_ops = {
+    .connect = blk_connect,
+    .disconnect = blk_disconnect,
+    .set_features = blk_set_features,
+    .get_config = blk_get_config,
+    .set_config = blk_set_config,
+    .reset = blk_reset,
+    .queue_start = blk_queue_start,
+    .queue_process = blk_queue_process,
+    .queue_stop = blk_queue_stop,
+    .queue_stopped = blk_queue_stopped,
+};
+
+/* ---- the device, on the control thread ---- */
+
+BlkDevice *blk_device_new(const BlkDeviceConfig *config)
+{
+    BlkDevice *device = g_new0(BlkDevice, 1);
+    uint64_t sectors = 0;
+
+    blk_image_sectors(config->image, &sectors);
+    device->config = *config;
+    atomic_init(&device->sectors, sectors);
+    atomic_init(&device->num_stale, 0);
+    device->connections = g_ptr_array_new();
+    return device;
+}
+
+void blk_device_free(BlkDevice *device)
+{
+    if (device != NULL) {
+        g_ptr_array_unref(device->connections);
+        blk_image_close(device->config.image);
+        g_free(device);
+    }
+}
+
+void blk_device_describe(const BlkDevice *device, VhuDeviceInfo *info)
+{
+    info->features = blk_config_features(device->config.image);
+    info->num_queues = device->config.num_queues;
+    info->max_queue_size = device->config.queue_size;
+    info->config_bytes = BLK_CONFIG_BYTES;
+    info->request_bytes = sizeof(BlkRequest);
+    info->ops = &blk_ops;
+}
+
+void blk_device_check_size(BlkDevice *device)
+{
+    uint64_t before = atomic_load(&device->sectors);
+    uint64_t sectors;
+
+    if (blk_image_sectors(device->config.image, &sectors) < 0 ||
+        sectors == before) {
+        return;
+    }
+    log_line(LOG_LEVEL_INFO,
+             "the image has %" PRIu64 " sectors now, %" PRIu64 " before",
+             sectors, before);
+    atomic_store(&device->sectors, sectors);
+    for (guint i = 0; i < device->connections->len; i++) {
+        BlkConnection *connection = device->connections->pdata[i];
+
+        vhu_connection_config_changed(connection->connection);
+    }
+}
