@@ -54,8 +54,7 @@ struct VhuLoop {
     VhuTimer *timers;
     unsigned depth; /* dispatch rounds on the stack */
     bool quit;
-    pthread_t thread;
-    bool has_thread;
+    pthread_t thread; /* that dispatched last; atomic */
 };
 
 /* The mailbox is an epoll entry without a watch. */
@@ -313,8 +312,7 @@ int vhu_loop_dispatch(VhuLoop *loop, int timeout_ms)
     int num;
     int ran = 0;
 
-    loop->thread = pthread_self();
-    loop->has_thread = true;
+    __atomic_store_n(&loop->thread, pthread_self(), __ATOMIC_RELAXED);
     num = epoll_wait(loop->epoll_fd, events, EVENTS_PER_ROUND,
                      wait_ms(loop, timeout_ms));
     if (num < 0) {
@@ -377,5 +375,6 @@ int vhu_loop_fd(const VhuLoop *loop)
 
 bool vhu_loop_is_current(const VhuLoop *loop)
 {
-    return loop->has_thread && pthread_equal(loop->thread, pthread_self());
+    return pthread_equal(__atomic_load_n(&loop->thread, __ATOMIC_RELAXED),
+                         pthread_self());
 }

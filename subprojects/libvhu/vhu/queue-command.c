@@ -195,16 +195,21 @@ void vhu_queue_do_enable(VhuQueue *queue, VhuQueueCommand *command)
 
 /* ---- stopping ---- */
 
+/* With the last answer the control thread may free the queue: it is not
+ * touched after the list was taken. */
 static void answer_stops(VhuQueue *queue, uint32_t base, bool started)
 {
-    while (queue->run.stop) {
-        VhuQueueCommand *command = queue->run.stop;
+    VhuQueueCommand *command = queue->run.stop;
 
-        queue->run.stop = command->next;
+    queue->run.stop = NULL;
+    while (command) {
+        VhuQueueCommand *next = command->next;
+
         command->base = base;
         command->started = started;
         started = false; /* counted once, whoever else waited */
         vhu_command_done(command);
+        command = next;
     }
 }
 
