@@ -6,18 +6,12 @@
  *
  * Threads. A connection's state belongs to the control thread; what queues
  * read of it is atomic. A queue and all its requests belong to its loop.
- *
- * Stale I/O. When a front end is gone, what could not be cut short still
- * runs. If it comes back and has its requests resubmitted, an old write must
- * not land after a new one, nor an old read in memory that has a new use. So
- * a queue that starts while there is such I/O waits until it has ended.
  */
 #include "contrib/vhost-user-blk/blk.h"
 
 #include "contrib/daemon/log.h"
 #include "contrib/vhost-user-blk/config.h"
 #include "contrib/vhost-user-blk/request.h"
-#include "vhu/clock.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -28,13 +22,10 @@
 
 /* Requests taken before others on the same loop have their turn. */
 #define MAX_ROUND 256u
-/* How often a queue looks whether stale I/O has ended. */
-#define HOLD_POLL_MS 5
 
 struct BlkDevice {
     BlkDeviceConfig config;
     _Atomic uint64_t sectors; /* capacity, of 512 bytes */
-    atomic_uint num_stale;    /* queues gone whose I/O still runs */
     GPtrArray *connections;   /* BlkConnection */
 };
 
@@ -49,10 +40,7 @@ typedef struct BlkQueue {
     BlkConnection *connection;
     VhuQueue *queue;
     BlkChannel *channel;
-    VhuTimer *hold;     /* runs while the queue waits for stale I/O */
-    bool held;          /* it does */
     bool blocked;       /* it left requests, for want of room */
-    bool stale;         /* counted in num_stale */
     bool always_stable; /* neither FLUSH nor CONFIG_WCE was negotiated */
     bool has_wce;       /* the writeback field decides */
 } BlkQueue;
@@ -123,9 +111,6 @@ static VhuProcess blk_queue_process(VhuQueue *vhu_queue, void *state)
     unsigned left = MAX_ROUND;
 
     (void)state;
-    if (queue->held) {
-        return VHU_PROCESS_BLOCKED;
-    }
     while (left-- > 0 && make_room(queue)) {
         VhuElement *element = vhu_queue_pop(vhu_queue);
 
@@ -157,18 +142,6 @@ static void on_batch(void *opaque)
 
 /* ---- queues, on their loop ---- */
 
-static void on_hold(void *opaque)
-{
-    BlkQueue *queue = opaque;
-
-    if (atomic_load(&queue->connection->device->num_stale) > 0) {
-        vhu_timer_set(queue->hold, vhu_now_ms() + HOLD_POLL_MS);
-    } else {
-        queue->held = false;
-        vhu_queue_wake(queue->queue);
-    }
-}
-
 static int open_channel(BlkQueue *queue)
 {
     const BlkDeviceConfig *config = &queue->connection->device->config;
@@ -193,13 +166,6 @@ static int open_channel(BlkQueue *queue)
     return error;
 }
 
-static void free_queue(BlkQueue *queue)
-{
-    blk_channel_free(queue->channel);
-    vhu_timer_free(queue->hold);
-    g_free(queue);
-}
-
 static int blk_queue_start(VhuQueue *vhu_queue, void *state)
 {
     BlkQueue *queue = g_new0(BlkQueue, 1);
@@ -211,28 +177,22 @@ static int blk_queue_start(VhuQueue *vhu_queue, void *state)
     queue->has_wce = features & BIT(VIRTIO_BLK_F_CONFIG_WCE);
     queue->always_stable =
         !queue->has_wce && !(features & BIT(VIRTIO_BLK_F_FLUSH));
-    queue->hold = vhu_loop_timer(vhu_queue_loop(vhu_queue), on_hold, queue);
-    error = queue->hold == NULL ? -ENOMEM : open_channel(queue);
+    error = open_channel(queue);
     if (error < 0) {
-        free_queue(queue);
+        g_free(queue);
         return error;
     }
     vhu_queue_set_private(vhu_queue, queue);
-    queue->held = atomic_load(&queue->connection->device->num_stale) > 0;
-    if (queue->held) {
-        vhu_timer_set(queue->hold, vhu_now_ms() + HOLD_POLL_MS);
-    }
     return 0;
 }
 
+/* What is not cut short ends by itself. */
 static void blk_queue_stop(VhuQueue *vhu_queue, void *state)
 {
     BlkQueue *queue = vhu_queue_private(vhu_queue);
-    BlkConnection *connection = state;
 
+    (void)state;
     if (vhu_queue_may_suspend(vhu_queue)) {
-        queue->stale = true;
-        atomic_fetch_add(&connection->device->num_stale, 1);
         blk_channel_cancel(queue->channel);
     }
 }
@@ -240,12 +200,10 @@ static void blk_queue_stop(VhuQueue *vhu_queue, void *state)
 static void blk_queue_stopped(VhuQueue *vhu_queue, void *state)
 {
     BlkQueue *queue = vhu_queue_private(vhu_queue);
-    BlkConnection *connection = state;
 
-    if (queue->stale) {
-        atomic_fetch_sub(&connection->device->num_stale, 1);
-    }
-    free_queue(queue);
+    (void)state;
+    blk_channel_free(queue->channel);
+    g_free(queue);
 }
 
 /* ---- connections, on the control thread ---- */
@@ -384,7 +342,6 @@ BlkDevice *blk_device_new(const BlkDeviceConfig *config)
     blk_image_sectors(config->image, &sectors);
     device->config = *config;
     atomic_init(&device->sectors, sectors);
-    atomic_init(&device->num_stale, 0);
     device->connections = g_ptr_array_new();
     return device;
 }

@@ -109,7 +109,7 @@ static const OptionRow rows[] = {
         .name = "aio",
         OPTION_FIELD(Values, aio),
         .placeholder = "KIND",
-        .help = "how I/O is done: auto, io_uring or threads",
+        .help = "how I/O is done",
         .details = "auto takes io_uring where the host allows it, else worker "
                    "threads.",
         .choices = aio_names,
