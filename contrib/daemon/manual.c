@@ -88,10 +88,12 @@ static void append_help_rows(GString *out, const char *title,
 
 char *manual_help(const DaemonDevice *device, const OptionRow *common)
 {
+    g_autofree char *summary = g_strdup(device->summary);
     GString *out = g_string_new(NULL);
 
-    g_string_append_printf(out, "Usage: %s [OPTION]...\n", device->name);
-    append_wrapped(out, device->summary, 0, 0);
+    summary[0] = g_ascii_toupper(summary[0]);
+    g_string_append_printf(out, "Usage: %s [OPTION]...\n%s.\n", device->name,
+                           summary);
     if (device->options->name) {
         append_help_rows(out, "Options of this device", device->options);
     }
@@ -205,12 +207,39 @@ char *manual_man(const DaemonDevice *device, const OptionRow *common)
 
 /* ---- the rest ---- */
 
+/* A word of running text: the name of an option is literal. */
+static void append_rst_word(GString *out, const char *word)
+{
+    const size_t len = strspn(word, "-abcdefghijklmnopqrstuvwxyz0123456789=");
+
+    if (g_str_has_prefix(word, "--")) {
+        g_string_append_printf(out, "``%.*s``%s", (int)len, word, word + len);
+    } else {
+        g_string_append(out, word);
+    }
+}
+
+static char *rst_sentences(const OptionRow *row)
+{
+    g_autofree char *text = row_sentences(row);
+    g_auto(GStrv) words = g_strsplit(text, " ", -1);
+    GString *out = g_string_new(NULL);
+
+    for (char **word = words; *word; word++) {
+        if (word != words) {
+            g_string_append_c(out, ' ');
+        }
+        append_rst_word(out, *word);
+    }
+    return g_string_free(out, FALSE);
+}
+
 char *manual_rst(const OptionRow *rows)
 {
     GString *out = g_string_new(NULL);
 
     for (; rows->name; rows++) {
-        g_autofree char *text = row_sentences(rows);
+        g_autofree char *text = rst_sentences(rows);
         const char *argument = rows->placeholder ? rows->placeholder : "";
 
         if (rows->hidden) {

@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/*
- * Owns a device to copy: it gives back what it is sent, reversed if the driver
- * says so in configuration space. docs/devel/writing-a-back-end.rst explains
- * it part by part.
- */
+/* Owns a device to copy: it gives back what it is sent, reversed if the driver
+ * says so. docs/devel/writing-a-back-end.rst goes through it. */
 #include "contrib/daemon/daemon.h"
 
 #include <errno.h>
@@ -14,14 +11,12 @@ typedef struct TemplateOptions {
     uint64_t max_bytes;
 } TemplateOptions;
 
-/* Configuration space; little-endian. */
 typedef struct TemplateConfig {
-    uint32_t max_bytes; /* per request, read-only */
+    uint32_t max_bytes; /* per request, read-only, little-endian */
     uint8_t reverse;    /* 0 or 1, written by the driver */
 } __attribute__((packed)) TemplateConfig;
 
-/* One front end. */
-typedef struct Template {
+typedef struct Template { /* one front end */
     const TemplateOptions *options;
     bool reverse;
 } Template;
@@ -30,30 +25,32 @@ typedef struct Template {
 static int template_connect(VhuConnection *connection, void *device,
                             void **state)
 {
-    Template *template = g_new0(Template, 1);
+    Template *tmpl = g_new0(Template, 1);
 
     (void)connection;
-    template->options = device;
-    *state = template;
+    tmpl->options = device;
+    *state = tmpl;
     return 0;
 }
 
 static void template_reset(void *state)
 {
-    Template *template = state;
-
-    template->reverse = false;
+    ((Template *)state)->reverse = false;
 }
 
 /* tutorial: config */
+static TemplateConfig template_config(const Template *tmpl)
+{
+    return (TemplateConfig){
+        .max_bytes = GUINT32_TO_LE((uint32_t)tmpl->options->max_bytes),
+        .reverse = tmpl->reverse,
+    };
+}
+
 static int template_get_config(void *state, uint32_t offset, void *data,
                                uint32_t size)
 {
-    const Template *template = state;
-    const TemplateConfig config = {
-        .max_bytes = GUINT32_TO_LE((uint32_t) template->options->max_bytes),
-        .reverse = template->reverse,
-    };
+    const TemplateConfig config = template_config(state);
 
     memcpy(data, (const uint8_t *)&config + offset, size);
     return 0;
@@ -62,28 +59,27 @@ static int template_get_config(void *state, uint32_t offset, void *data,
 static int template_set_config(void *state, uint32_t offset, const void *data,
                                uint32_t size, bool migration)
 {
-    Template *template = state;
-    const uint8_t *value = data;
+    const TemplateConfig before = template_config(state);
+    TemplateConfig config = before;
 
     (void)migration;
-    if (offset != offsetof(TemplateConfig, reverse) || size != 1 ||
-        *value > 1) {
+    memcpy((uint8_t *)&config + offset, data, size);
+    if (config.max_bytes != before.max_bytes || config.reverse > 1) {
         return -EINVAL;
     }
-    template->reverse = *value == 1;
+    ((Template *)state)->reverse = config.reverse == 1;
     return 0;
 }
 
 /* tutorial: queue */
-static uint32_t template_serve(const Template *template,
-                               const VhuElement *element)
+static uint32_t template_serve(const Template *tmpl, const VhuElement *element)
 {
     const uint64_t size = MIN(MIN(element->out_bytes, element->in_bytes),
-                              template->options->max_bytes);
+                              tmpl->options->max_bytes);
     g_autofree uint8_t *bytes = g_malloc(size);
 
     vhu_element_read(element, 0, bytes, size);
-    for (uint64_t i = 0; template->reverse && i < size / 2; i++) {
+    for (uint64_t i = 0; tmpl->reverse && i < size / 2; i++) {
         const uint8_t byte = bytes[i];
 
         bytes[i] = bytes[size - 1 - i];
@@ -138,14 +134,13 @@ static void *template_open(const void *values, DaemonSetup *setup,
 static const DaemonDevice template_device = {
     .name = "vhost-user-template",
     .summary = "a device to copy, over vhost-user",
-    .description = "Gives back what it is sent.",
+    .description = "Gives back what it is sent, reversed if asked to.",
     .type = "template",
     .options = template_rows,
     .values_bytes = sizeof(TemplateOptions),
     .open = template_open,
 };
 
-/* tutorial: main */
 int main(int argc, char **argv)
 {
     return daemon_main(&template_device, argc, argv);
