@@ -16,10 +16,11 @@
 
 /* Sizes of the shared memory regions 4 to 255, none of which is there. */
 #define ABSENT     " 0000000000000000"
-#define ABSENT_4   ABSENT ABSENT ABSENT ABSENT
-#define ABSENT_28  ABSENT_4 ABSENT_4 ABSENT_4 ABSENT_4 ABSENT_4 ABSENT_4 ABSENT_4
-#define ABSENT_84  ABSENT_28 ABSENT_28 ABSENT_28
-#define ABSENT_252 ABSENT_84 ABSENT_84 ABSENT_84
+#define ABSENT_7   ABSENT ABSENT ABSENT ABSENT ABSENT ABSENT ABSENT
+#define ABSENT_21  ABSENT_7 ABSENT_7 ABSENT_7
+#define ABSENT_63  ABSENT_21 ABSENT_21 ABSENT_21
+#define ABSENT_126 ABSENT_63 ABSENT_63
+#define ABSENT_252 ABSENT_126 ABSENT_126
 
 /* With REPLY_ACK: zero for success, anything else for failure. */
 #define ACK(id, hex)                                                           \

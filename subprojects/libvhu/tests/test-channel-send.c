@@ -17,6 +17,10 @@
 
 static const VhuWire frontend_wire = {.direction = VHU_FROM_FRONTEND};
 
+/* The reply to GET_FEATURES. */
+static const char *const features_hex =
+    "01000000 05000000 08000000 0000007001000000";
+
 static VhuMessage table_message(const int *fds)
 {
     return (VhuMessage){
@@ -330,11 +334,10 @@ static void test_an_illegal_message_is_refused_and_leaves_no_trace(void)
 
 static void reply_features(const Rig *rig)
 {
-    static const char *const hex = "01000000 05000000 08000000"
-                                   " 0000007001000000";
     uint8_t bytes[20];
 
-    peer_send(rig, bytes, hex_to_bytes(hex, bytes, sizeof(bytes)), NULL, 0);
+    peer_send(rig, bytes, hex_to_bytes(features_hex, bytes, sizeof(bytes)),
+              NULL, 0);
 }
 
 /* Were there a SIGPIPE, this program would be gone. */
@@ -408,12 +411,10 @@ static void test_wait_ends_at_its_deadline(void)
 
 static gpointer answer_byte_by_byte(gpointer opaque)
 {
-    static const char *const hex = "01000000 05000000 08000000"
-                                   " 0000007001000000";
     const Rig *rig = opaque;
     uint8_t bytes[20];
     uint8_t request[12];
-    size_t size = hex_to_bytes(hex, bytes, sizeof(bytes));
+    size_t size = hex_to_bytes(features_hex, bytes, sizeof(bytes));
 
     g_assert_cmpint(read(rig->peer, request, sizeof(request)), ==, 12);
     for (size_t i = 0; i < size; i++) {

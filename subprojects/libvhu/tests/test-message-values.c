@@ -228,6 +228,21 @@ static void test_too_many_shared_memory_regions_are_refused(void)
                     "GET_SHMEM_CONFIG reply: num regions 257, at most 256");
 }
 
+/* It could not be told from the acknowledgement that the front end sends. */
+static void test_an_empty_table_in_postcopy_is_refused(void)
+{
+    VhuWire wire = {.direction = VHU_FROM_FRONTEND, .postcopy_listening = true};
+    uint8_t bytes[ROOM] = {0};
+    VhuMessage msg;
+    VhuError err = {0};
+
+    hex_to_bytes("05000000 01000000 28000000 00000000", bytes, sizeof(bytes));
+    g_assert_cmpint(decode(&wire, bytes, false, &msg, &err), ==, -EPROTO);
+    g_assert_cmpstr(err.text, ==,
+                    "SET_MEM_TABLE request: 0 regions while postcopy listens, "
+                    "at least 1");
+}
+
 static void check_unencodable(const VhuWire *wire, const VhuMessage *msg,
                               const char *text)
 {
@@ -301,6 +316,8 @@ int main(int argc, char **argv)
                     test_wrong_values_are_refused);
     g_test_add_func("/message/too-many-shared-memory-regions-are-refused",
                     test_too_many_shared_memory_regions_are_refused);
+    g_test_add_func("/message/an-empty-table-in-postcopy-is-refused",
+                    test_an_empty_table_in_postcopy_is_refused);
     g_test_add_func("/message/illegal-messages-are-not-encoded",
                     test_illegal_messages_are_not_encoded);
     g_test_add_func("/message/encode-puts-the-version-in",

@@ -278,6 +278,14 @@ int vhu_message_check(const VhuWire *wire, const VhuMessage *msg, int code,
                                  (unsigned long long)limits[i].max);
         }
     }
+    if (msg->kind == VHU_PAYLOAD_MEM_TABLE && wire->postcopy_listening &&
+        msg->payload.table.num_regions == 0) {
+        /* It would read as the front end's acknowledgement. */
+        return vhu_error_set(err, code, msg->request, 0,
+                             "SET_MEM_TABLE %s: 0 regions while postcopy "
+                             "listens, at least 1",
+                             vhu_message_role(msg->flags));
+    }
     if (msg->kind == VHU_PAYLOAD_IOTLB) {
         return check_iotlb_type(wire, msg, code, err);
     }
