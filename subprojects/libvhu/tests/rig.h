@@ -25,7 +25,7 @@
  *
  * The environment variable VHU_MASK_FRONTEND, a bit number, keeps sessions
  * from negotiating that protocol feature: a test that proves the feature
- * fails then.
+ * fails then. VHU_TRACE=1 shows every message on standard error.
  */
 #ifndef VHU_TESTS_RIG_H
 #define VHU_TESTS_RIG_H
@@ -58,16 +58,19 @@ typedef struct RigConfig {
     bool without_protocol_features; /* SET_FEATURES without bit 30 */
     uint64_t protocol_masked;       /* protocol features to do without */
     bool inband;                    /* kicks and calls by message */
-    bool polling;                   /* neither eventfd nor message: no calls */
-    bool inflight;                  /* keep an inflight buffer */
-    unsigned num_queues;            /* 0: 1 */
-    uint32_t queue_size;            /* 0: 64 */
-    uint32_t indirect_from;         /* 0: 1 if INDIRECT_DESC is acknowledged */
-    uint64_t memory_bytes;          /* 0: 16 MiB */
-    unsigned num_regions;           /* memory is cut into; 0: 1 */
-    uint64_t iotlb_bytes;           /* of one IOTLB entry; 0: 4096 */
-    int timeout_ms;                 /* of every wait and request; 0: 10 s */
-    VhuLoop *loop;                  /* of a back end here; NULL: none */
+    bool polling;              /* no calls wanted: the rig looks at its rings */
+    bool inflight;             /* keep an inflight buffer */
+    bool suspends;             /* negotiate GET_VRING_BASE_INFLIGHT */
+    unsigned num_queues;       /* 0: 1 */
+    uint32_t queue_size;       /* 0: 64 */
+    uint32_t indirect_from;    /* 0: 1 if INDIRECT_DESC is acknowledged */
+    uint64_t memory_bytes;     /* 0: 16 MiB */
+    unsigned num_regions;      /* memory is cut into; 0: 1 */
+    uint64_t iotlb_bytes;      /* of one IOTLB entry; 0: 4096 */
+    int timeout_ms;            /* of every wait and request; 0: 10 s */
+    VhuLoop *loop;             /* of a back end here; NULL: none */
+    const VhuFrontendOps *ops; /* shared objects, shmem, faults: the test's own,
+                                  with its opaque; NULL: none */
 } RigConfig;
 
 /* ---- connections ---- */
@@ -98,6 +101,9 @@ void rig_reattach(Rig *rig, int fd);
 /** Set up, kick and enable all queues. */
 void rig_start(Rig *rig);
 
+/** The same of one queue. */
+void rig_start_queue(Rig *rig, unsigned index);
+
 /** Stop all queues and keep their bases for the next rig_start. */
 void rig_stop(Rig *rig);
 
@@ -109,6 +115,9 @@ void rig_enable_queue(Rig *rig, unsigned index, bool enable);
 
 /** GET_VRING_BASE of one queue; kept for rig_setup_queue. Returns it. */
 uint32_t rig_stop_queue(Rig *rig, unsigned index);
+
+/** The device was reset: lay all queues out anew. Nothing is in flight. */
+void rig_forget_queues(Rig *rig);
 
 /** Close our end, as a front end that dies. The session can be attached
  * again. */

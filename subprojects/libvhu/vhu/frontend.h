@@ -116,7 +116,9 @@ typedef struct VhuFrontendConfig {
     const char *name;           /* for messages: "vhost-user-rng 'rng0'" */
     uint64_t protocol_masked;   /* protocol features not to negotiate */
     uint64_t protocol_required; /* without these, negotiation fails */
-    int timeout_ms;             /* per request; 0: VHU_FRONTEND_TIMEOUT_MS */
+    bool suspends;  /* negotiate GET_VRING_BASE_INFLIGHT: what is in flight may
+                       stay in the inflight buffer when a vring stops */
+    int timeout_ms; /* per request; 0: VHU_FRONTEND_TIMEOUT_MS */
 } VhuFrontendConfig;
 
 /**
@@ -199,7 +201,7 @@ typedef struct VhuFrontendInfo {
     uint64_t features;          /* of the last SET_FEATURES */
     uint64_t protocol_offered;  /* by GET_PROTOCOL_FEATURES */
     uint64_t protocol_features; /* negotiated */
-    uint64_t max_queues;        /* by GET_QUEUE_NUM; 1 without MQ */
+    uint64_t max_queues;        /* by GET_QUEUE_NUM; 0: not told, no MQ */
     uint64_t max_mem_slots;     /* usable: 8 without CONFIGURE_MEM_SLOTS */
     uint32_t pending;           /* requests not completed */
     VhuFrontendCounters counters;
@@ -283,6 +285,7 @@ VHU_API int vhu_frontend_set_log(VhuFrontend *session, int fd,
  * with what came; the buffer is kept and sent again on a reconnection. To be
  * called after SET_FEATURES, before vrings start.
  * @num_queues, @queue_size: as the back end shall lay it out
+ * Returns also -EBUSY while GET_INFLIGHT_FD runs.
  * vhost-user, "Inflight I/O tracking".
  */
 VHU_API int vhu_frontend_set_inflight(VhuFrontend *session, uint16_t num_queues,
