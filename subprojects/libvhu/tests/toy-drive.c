@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Owns waiting for the toy, and what tests send through its queues. */
+#include "tests/toy.h"
+#include "vhu/clock.h"
+
+#include <string.h>
+
+#define WAIT_MS    10000
+#define ECHO_BYTES 16u
+
+/* ---- waiting ---- */
+
+void toy_until(Toy *toy, RigCondition done, void *opaque)
+{
+    const int64_t deadline_ms = vhu_now_ms() + WAIT_MS;
+
+    while (!done(opaque)) {
+        const int64_t left = deadline_ms - vhu_now_ms();
+
+        if (left <= 0) {
+            g_error("the toy waited in vain");
+        }
+        vhu_loop_dispatch(toy_loop(toy), (int)MIN(left, 10));
+    }
+}
+
+typedef struct Count {
+    Toy *toy;
+    unsigned num;
+} Count;
+
+static bool has_held(void *opaque)
+{
+    const Count *count = opaque;
+
+    return toy_held(count->toy) == count->num;
+}
+
+void toy_wait_held(Toy *toy, unsigned num)
+{
+    Count count = {.toy = toy, .num = num};
+
+    toy_until(toy, has_held, &count);
+}
+
+static bool have_ended(void *opaque)
+{
+    const Count *count = opaque;
+
+    return toy_num_ended(count->toy) >= count->num;
+}
+
+void toy_wait_ended(Toy *toy, unsigned num)
+{
+    Count count = {.toy = toy, .num = num};
+
+    toy_until(toy, have_ended, &count);
+}
+
+/* ---- driving it ---- */
+
+Rig *toy_rig(Toy *toy, const RigConfig *config)
+{
+    RigConfig mine = config ? *config : (RigConfig){0};
+    Rig *rig;
+
+    mine.loop = toy_loop(toy);
+    rig = rig_new(&mine);
+    rig_attach(rig, toy_connect(toy));
+    return rig;
+}
+
+static void check_reversed(const uint8_t *out, const uint8_t *in, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++) {
+        if (in[i] != out[bytes - 1 - i]) {
+            g_error("byte %zu of %zu is %02x, expected %02x", i, bytes, in[i],
+                    out[bytes - 1 - i]);
+        }
+    }
+}
+
+void toy_round_trip(Rig *rig, unsigned queue, size_t bytes)
+{
+    g_autofree uint8_t *data = g_malloc(bytes);
+    RigRequest *request = rig_request(rig, queue);
+    uint8_t *in;
+
+    for (size_t i = 0; i < bytes; i++) {
+        data[i] = (uint8_t)g_random_int();
+    }
+    rig_out(request, data, bytes);
+    in = rig_in(request, bytes);
+    g_assert_cmpuint(rig_do(request), ==, bytes);
+    check_reversed(data, in, bytes);
+    rig_request_free(request);
+}
+
+RigRequest *toy_submit(Rig *rig, unsigned queue)
+{
+    RigRequest *request = rig_request(rig, queue);
+    uint8_t data[ECHO_BYTES];
+
+    for (size_t i = 0; i < sizeof(data); i++) {
+        data[i] = (uint8_t)g_random_int();
+    }
+    rig_out(request, data, sizeof(data));
+    rig_in(request, sizeof(data));
+    rig_submit(request);
+    return request;
+}
+
+void toy_check(RigRequest *request)
+{
+    g_assert_true(request->used);
+    g_assert_cmpuint(request->written, ==, ECHO_BYTES);
+    check_reversed(request->out_data[0], request->in_data[0], ECHO_BYTES);
+    rig_request_free(request);
+}
