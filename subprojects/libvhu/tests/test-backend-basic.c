@@ -325,6 +325,25 @@ static void test_no_kick_no_processing(Fixture *f, gconstpointer data)
     g_assert_cmpint(vhu_driver_get(f->driver, &used, NULL), ==, 0);
 }
 
+/* What is written into a pipe nobody reads must not end the process. */
+static void test_call_fd_may_be_a_dead_pipe(Fixture *f, gconstpointer data)
+{
+    int ends[2];
+
+    (void)data;
+    g_assert_cmpint(pipe(ends), ==, 0);
+    close(ends[0]);
+    negotiate(f, FEATURE(VIRTIO_F_VERSION_1));
+    set_memory(f);
+    start_ring(f, FEATURE(VIRTIO_F_VERSION_1));
+    set_event_fd(f, VHOST_USER_SET_VRING_CALL, ends[1]);
+    close(ends[1]);
+    add_buffer(f, "stressed");
+    kick(f);
+    await_used(f, "desserts");
+    g_assert_cmpuint(stop_ring(f), ==, 1);
+}
+
 static void test_unoffered_feature_ends_connection(Fixture *f,
                                                    gconstpointer data)
 {
@@ -351,6 +370,7 @@ int main(int argc, char **argv)
         {"split-ring-runs", test_split_ring_runs},
         {"packed-ring-runs", test_packed_ring_runs},
         {"no-kick-no-processing", test_no_kick_no_processing},
+        {"call-fd-may-be-a-dead-pipe", test_call_fd_may_be_a_dead_pipe},
         {"unoffered-feature-ends-connection",
          test_unoffered_feature_ends_connection},
     };

@@ -31,8 +31,8 @@ void vhu_guard_remove(VhuGuard *guard);
 /** Whether a fault was caught since vhu_guard_add. Any thread. */
 bool vhu_guard_lost(const VhuGuard *guard);
 
-/** Install the process's SIGBUS handler; once, again is harmless. Any thread.
- */
+/** Install the process's SIGBUS handler, and ignore SIGPIPE if it would end
+ * the process; once, again is harmless. Any thread. */
 void vhu_guard_install(void);
 
 #endif

@@ -171,12 +171,26 @@ static void guard_handle(int number, siginfo_t *info, void *context)
     errno = saved;
 }
 
+/* A kick, call or state fd may be a pipe whose other end the peer closed. */
+static void ignore_sigpipe(void)
+{
+    struct sigaction current;
+
+    sigaction(SIGPIPE, NULL, &current);
+    if (!(current.sa_flags & SA_SIGINFO) && current.sa_handler == SIG_DFL) {
+        current.sa_handler = SIG_IGN;
+        sigaction(SIGPIPE, &current, NULL);
+    }
+}
+
 static void guard_install(void)
 {
     struct sigaction action = {
         .sa_sigaction = guard_handle,
         .sa_flags = SA_SIGINFO | SA_ONSTACK,
     };
+
+    ignore_sigpipe();
 
     /* Known before the handler may need it. */
     sigaction(SIGBUS, NULL, &guard_previous);
