@@ -74,6 +74,7 @@ struct VhuQueueCommand {
     bool may_suspend;      /* STOP */
     bool started;          /* answer to STOP: the ring was running */
     VhuQueueSetup setup;   /* ARM, MEMORY: with references of its own */
+    VhuIotlbMsg iotlb;     /* MEMORY: the update behind it, else size 0 */
     VhuQueueLog log;       /* LOG */
     uint32_t base;         /* answer to STOP */
     VhuQueueCommand *next; /* STOP: others that wait for the same end */
@@ -105,6 +106,8 @@ struct VhuQueue {
         bool abandon; /* stopping because the connection is gone */
         bool may_suspend;
         bool iotlb_wait;
+        bool missing; /* missed was told, its update has not come */
+        VhuIotlbMiss missed;
         bool wake_posted;
         bool finish_posted;
         bool stalled; /* its parts are not mapped */
@@ -250,12 +253,12 @@ void vhu_setup_release(VhuQueueSetup *setup);
 void vhu_queue_log_release(VhuQueueLog *log);
 int vhu_queue_send_arm(VhuQueue *queue, int kick_fd, bool poll);
 int vhu_queue_send_kick(VhuQueue *queue);
-int vhu_queue_send_memory(VhuQueue *queue);
+int vhu_queue_send_memory(VhuQueue *queue, const VhuIotlbMsg *iotlb);
 int vhu_queue_send_log(VhuQueue *queue);
 int vhu_queue_send_fd(VhuQueue *queue, VhuCommandFn run, int fd);
 int vhu_queue_send_enable(VhuQueue *queue, bool enabled);
 int vhu_queue_send_stop(VhuQueue *queue, bool gone);
-int vhu_queues_send_memory(VhuConnection *connection);
+int vhu_queues_send_memory(VhuConnection *connection, const VhuIotlbMsg *iotlb);
 int vhu_queues_send_log(VhuConnection *connection);
 int vhu_queues_send_stop(VhuConnection *connection, bool gone);
 

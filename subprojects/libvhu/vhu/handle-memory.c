@@ -30,7 +30,7 @@ static int install(VhuConnection *connection, VhuMemory *next, VhuError *err)
     }
     vhu_memory_unref(connection->memory);
     connection->memory = next;
-    ret = vhu_queues_send_memory(connection);
+    ret = vhu_queues_send_memory(connection, NULL);
     return ret < 0 ? ret : vhu_connection_wait(connection, NULL);
 }
 
@@ -124,7 +124,7 @@ static int iotlb_msg(VhuConnection *connection, VhuMessage *msg,
                            err->text);
         return 0;
     }
-    ret = vhu_queues_send_memory(connection);
+    ret = vhu_queues_send_memory(connection, &msg->payload.iotlb);
     return ret < 0 ? ret : vhu_connection_wait(connection, NULL);
 }
 

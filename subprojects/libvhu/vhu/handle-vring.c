@@ -74,7 +74,7 @@ static int set_vring_addr(VhuConnection *connection, VhuMessage *msg,
     queue->set.addr = msg->payload.addr;
     queue->set.has_addr = true;
     if (queue->set.armed) {
-        ret = vhu_queue_send_memory(queue);
+        ret = vhu_queue_send_memory(queue, NULL);
         if (ret == 0) {
             ret = vhu_queue_send_log(queue);
         }

@@ -124,6 +124,7 @@ void vhu_queue_do_arm(VhuQueue *queue, VhuQueueCommand *command)
         queue->run.broken = false;
         queue->run.stalled = false;
         queue->run.iotlb_wait = false;
+        queue->run.missing = false;
         queue->run.kicked = queue->run.setup.resumed;
     }
     if (fd >= 0) {
@@ -143,6 +144,13 @@ void vhu_queue_do_kick(VhuQueue *queue, VhuQueueCommand *command)
     vhu_command_done(command);
 }
 
+/* Whether an IOTLB message is about the miss that was told. */
+static bool answers_miss(const VhuQueue *queue, const VhuIotlbMsg *iotlb)
+{
+    return queue->run.missed.iova >= iotlb->iova &&
+           queue->run.missed.iova - iotlb->iova < iotlb->size;
+}
+
 /* Memory or IOTLB changed: other snapshot, the same ring addresses. */
 void vhu_queue_do_memory(VhuQueue *queue, VhuQueueCommand *command)
 {
@@ -152,6 +160,7 @@ void vhu_queue_do_memory(VhuQueue *queue, VhuQueueCommand *command)
         queue->run.setup.memory = command->setup.memory;
         queue->run.setup.addr = command->setup.addr;
         command->setup.memory = old;
+        queue->run.missing &= !answers_miss(queue, &command->iotlb);
         vhu_queue_refresh(queue);
         vhu_queue_run(queue);
     }

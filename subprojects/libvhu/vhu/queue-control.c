@@ -262,7 +262,7 @@ int vhu_queue_send_log(VhuQueue *queue)
 
 /* ---- to all queues of a connection ---- */
 
-int vhu_queue_send_memory(VhuQueue *queue)
+int vhu_queue_send_memory(VhuQueue *queue, const VhuIotlbMsg *iotlb)
 {
     VhuQueueCommand *command;
 
@@ -273,17 +273,20 @@ int vhu_queue_send_memory(VhuQueue *queue)
     if (!command) {
         return -ENOMEM;
     }
+    if (iotlb) {
+        command->iotlb = *iotlb;
+    }
     fill_setup(queue, &command->setup);
     return vhu_command_send(command);
 }
 
-int vhu_queues_send_memory(VhuConnection *connection)
+int vhu_queues_send_memory(VhuConnection *connection, const VhuIotlbMsg *iotlb)
 {
     int ret = 0;
 
     for (unsigned i = 0; ret == 0 && i < connection->backend->info.num_queues;
          i++) {
-        ret = vhu_queue_send_memory(&connection->queues[i]);
+        ret = vhu_queue_send_memory(&connection->queues[i], iotlb);
     }
     return ret;
 }

@@ -172,14 +172,23 @@ static void send_miss(void *opaque)
     free(miss);
 }
 
+/* Updates for other queues have this one look again: told once, a miss is
+ * not repeated before its own update. */
 void vhu_queue_miss(VhuQueue *queue, VhuIotlbMiss what)
 {
-    Miss *miss = malloc(sizeof(*miss));
+    Miss *miss;
 
     queue->run.iotlb_wait = true;
+    if (queue->run.missing && queue->run.missed.iova == what.iova &&
+        queue->run.missed.perm == what.perm) {
+        return;
+    }
+    miss = malloc(sizeof(*miss));
     if (!miss) {
         return;
     }
+    queue->run.missing = true;
+    queue->run.missed = what;
     miss->connection = queue->connection;
     miss->miss = what;
     if (vhu_loop_post(queue->connection->backend->control, send_miss, miss) <
