@@ -8,6 +8,7 @@
 #include <glib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define PAGE 4096u
@@ -23,6 +24,21 @@ static inline int shared_file(unsigned pages)
     for (i = 0; i < pages; i++) {
         memset(bytes, (int)(i + 1), sizeof(bytes));
         g_assert_cmpint(pwrite(fd, bytes, PAGE, (off_t)i * PAGE), ==, PAGE);
+    }
+    return fd;
+}
+
+/* A memfd of one huge page of the system's default size, or -1. Whether there
+ * is a page to be had, the first access tells. */
+static inline int shared_huge_file(uint64_t *page_bytes)
+{
+    int fd = memfd_create("huge", MFD_CLOEXEC | MFD_HUGETLB);
+    struct statfs fs;
+
+    if (fd >= 0) {
+        g_assert_cmpint(fstatfs(fd, &fs), ==, 0);
+        *page_bytes = (uint64_t)fs.f_bsize;
+        g_assert_cmpint(ftruncate(fd, (off_t)fs.f_bsize), ==, 0);
     }
     return fd;
 }

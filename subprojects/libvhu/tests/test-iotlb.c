@@ -1,62 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Owns the tests of vhu/iotlb: updates, invalidations, translation. */
-#include "vhu/iotlb.h"
-
-#include "tests/shared-memory.h"
+#include "tests/iotlb-world.h"
 
 #include <errno.h>
-#include <linux/vhost_types.h>
 
-#define GUEST_A 0x10000000u
-#define GUEST_B 0x20000000u
-#define USER    0x7f0000000000u
-#define ROOM    16
-
-/* Two regions of four pages, neighbours in user addresses, not in guest ones,
- * and mapped here in the file's other order. */
-static VhuTranslator world_new(void)
-{
-    VhuMemRegion regions[] = {
-        shared_region(GUEST_A, USER, 4, 4 * PAGE),
-        shared_region(GUEST_B, USER + 4 * PAGE, 4, 0),
-    };
-
-    return (VhuTranslator){
-        .memory = shared_memory(regions, 2, shared_file(8), -1),
-        .iotlb = vhu_iotlb_new(),
-    };
-}
-
-static void world_free(VhuTranslator *world)
-{
-    vhu_memory_unref((VhuMemory *)world->memory);
-    vhu_iotlb_free(world->iotlb);
-}
-
-static int update(const VhuTranslator *world, uint64_t iova, uint64_t size,
-                  uint64_t user, uint8_t perm)
-{
-    VhuIotlbMsg msg = {
-        .iova = iova,
-        .size = size,
-        .user_addr = user,
-        .perm = perm,
-        .type = VHOST_IOTLB_UPDATE,
-    };
-
-    return vhu_iotlb_apply(world->iotlb, &msg, world->memory, NULL);
-}
-
-static int invalidate(const VhuTranslator *world, uint64_t iova, uint64_t size)
-{
-    VhuIotlbMsg msg = {
-        .iova = iova,
-        .size = size,
-        .type = VHOST_IOTLB_INVALIDATE,
-    };
-
-    return vhu_iotlb_apply(world->iotlb, &msg, world->memory, NULL);
-}
+#define ROOM 16
 
 /* What vhu_translate said. */
 typedef struct Answer {
@@ -341,150 +289,6 @@ static void test_the_oldest_is_evicted(void)
     world_free(&world);
 }
 
-/* ---- Against a model: one slot per byte of a small address space ---- */
-
-#define MODEL_BYTES 512u
-
-typedef struct Model {
-    bool known[MODEL_BYTES];
-    uint8_t perm[MODEL_BYTES];
-    uint64_t user[MODEL_BYTES];
-} Model;
-
-static void model_change(Model *model, const VhuIotlbMsg *msg)
-{
-    uint64_t i;
-
-    for (i = 0; i < msg->size; i++) {
-        model->known[msg->iova + i] = msg->type == VHOST_IOTLB_UPDATE;
-        model->perm[msg->iova + i] = msg->perm;
-        model->user[msg->iova + i] = msg->user_addr + i;
-    }
-}
-
-static int model_translate(const Model *model, const VhuRange *range,
-                           uint64_t *where)
-{
-    uint64_t i;
-
-    for (i = 0; i < range->size; i++) {
-        *where = range->addr + i;
-        if (!model->known[*where]) {
-            return -EAGAIN;
-        }
-        if ((model->perm[*where] & range->perm) != range->perm) {
-            return -EFAULT;
-        }
-    }
-    return 0;
-}
-
-static void model_compare(const Model *model, const VhuTranslator *world,
-                          const VhuRange *range)
-{
-    struct iovec iov[MODEL_BYTES];
-    VhuIotlbMiss miss;
-    uint64_t where = 0;
-    uint64_t done = 0;
-    int expected = model_translate(model, range, &where);
-    int ret = vhu_translate(world, range, iov, MODEL_BYTES, &miss);
-    size_t byte;
-    int i;
-
-    if (expected < 0) {
-        g_assert_cmpint(ret, ==, expected);
-        g_assert_cmphex(miss.iova, ==, where);
-        g_assert_cmpuint(miss.perm, ==, range->perm);
-        return;
-    }
-    for (i = 0; i < ret; i++) {
-        for (byte = 0; byte < iov[i].iov_len; byte++) {
-            where = model->user[range->addr + done++];
-            g_assert_true((uint8_t *)iov[i].iov_base + byte ==
-                          vhu_memory_user_ptr(world->memory, where, 1));
-        }
-    }
-    g_assert_cmpuint(done, ==, range->size);
-}
-
-static void test_random_changes_agree_with_a_model(void)
-{
-    static Model model;
-    VhuTranslator world = world_new();
-    unsigned round;
-
-    for (round = 0; round < 20000; round++) {
-        uint64_t at = (uint64_t)g_test_rand_int_range(0, MODEL_BYTES);
-        VhuIotlbMsg msg = {
-            .iova = at,
-            .size = (uint64_t)g_test_rand_int_range(
-                1, (int)MIN(64, MODEL_BYTES - at) + 1),
-            .user_addr = USER + (uint64_t)g_test_rand_int_range(
-                                    0, 8 * PAGE - MODEL_BYTES),
-            .perm = (uint8_t)g_test_rand_int_range(0, 4),
-            .type = g_test_rand_int_range(0, 3) ? VHOST_IOTLB_UPDATE
-                                                : VHOST_IOTLB_INVALIDATE,
-        };
-        VhuRange range = {
-            .perm = (uint8_t)g_test_rand_int_range(1, 4),
-        };
-
-        g_assert_cmpint(vhu_iotlb_apply(world.iotlb, &msg, world.memory, NULL),
-                        ==, 0);
-        model_change(&model, &msg);
-        range.addr = (uint64_t)g_test_rand_int_range(0, MODEL_BYTES);
-        range.size = (uint64_t)g_test_rand_int_range(
-            1, (int)(MODEL_BYTES - range.addr) + 1);
-        model_compare(&model, &world, &range);
-        range.size = 1;
-        model_compare(&model, &world, &range);
-    }
-    world_free(&world);
-}
-
-/* ---- Threads ---- */
-
-typedef struct Reader {
-    VhuTranslator *world;
-    uint8_t *low;  /* what page 0 may be */
-    uint8_t *high; /* or this */
-    gint stop;
-    gint seen; /* translations made */
-} Reader;
-
-static gpointer reader_run(gpointer opaque)
-{
-    Reader *reader = opaque;
-    uint8_t *ptr;
-
-    while (!g_atomic_int_get(&reader->stop)) {
-        ptr = byte_at(reader->world, 16, VHOST_ACCESS_RO);
-        g_assert_true(ptr == reader->low || ptr == reader->high);
-        g_atomic_int_inc(&reader->seen);
-    }
-    return NULL;
-}
-
-static void test_translations_see_one_update_or_the_other(void)
-{
-    VhuTranslator world = world_new();
-    Reader reader = {.world = &world};
-    GThread *thread;
-    unsigned i;
-
-    reader.low = vhu_memory_user_ptr(world.memory, USER + 16, 1);
-    reader.high = vhu_memory_user_ptr(world.memory, USER + PAGE + 16, 1);
-    update(&world, 0, PAGE, USER, VHOST_ACCESS_RW);
-    thread = g_thread_new("reader", reader_run, &reader);
-    for (i = 0; i < 20000 || g_atomic_int_get(&reader.seen) < 1000; i++) {
-        update(&world, i % 32, PAGE - 32, USER + i % 2 * PAGE + i % 32,
-               VHOST_ACCESS_RW);
-    }
-    g_atomic_int_set(&reader.stop, 1);
-    g_thread_join(thread);
-    world_free(&world);
-}
-
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -504,9 +308,5 @@ int main(int argc, char **argv)
                     test_invalid_messages_are_refused);
     g_test_add_func("/iotlb/every-change-counts", test_every_change_counts);
     g_test_add_func("/iotlb/the-oldest-is-evicted", test_the_oldest_is_evicted);
-    g_test_add_func("/iotlb/random-changes-agree-with-a-model",
-                    test_random_changes_agree_with_a_model);
-    g_test_add_func("/iotlb/translations-see-one-update-or-the-other",
-                    test_translations_see_one_update_or_the_other);
     return g_test_run();
 }
