@@ -5,6 +5,7 @@ A rule whose tool is not installed raises Skip with the reason.
 """
 
 import concurrent.futures
+import posixpath
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from .rules import LIBRARY, LIBRARY_CODE, Finding, Rule
 
 EXPORTED = re.compile(r'\bVHU_API\b')
 TAG = re.compile(r'^[ \t]*\*?[ \t]*@(\w+):', re.M)
+LINK = re.compile(r'\]\((?!\w+:)([^)#\s]+)')
 DIAGNOSTIC = re.compile(r'^(?:\./)?([^\s:]+):(\d+):\d+: (?:fatal )?error: (.*)')
 
 # Who may include whom. The longest prefix of a file's path names its folder;
@@ -216,6 +218,21 @@ def clang_format(tree):
                           'not as clang-format writes it (ninja format)')
 
 
+def links(tree):
+    """What a Markdown file links to is in the tree (Sphinx sees to the rest).
+    """
+    for source in tree:
+        if not source.path.endswith('.md'):
+            continue
+        for found in LINK.finditer(source.text):
+            target = posixpath.normpath(
+                posixpath.join(source.folder, found.group(1)))
+            if not any(path == target or path.startswith(target + '/')
+                       for path in tree.files):
+                yield Finding(source.path, source.line_at(found.start()),
+                              f'{found.group(1)} is not in the tree')
+
+
 RULES = (
     Rule('own-header-first', 'a .c includes its own header first',
          own_header_first),
@@ -230,6 +247,7 @@ RULES = (
     Rule('api-comments', 'shared prototypes are documented', api_comments),
     Rule('exported-headers', 'what is exported is installed',
          exported_headers),
+    Rule('links', 'what README.md links to is there', links),
     Rule('header-alone', 'each header compiles alone', header_alone),
     Rule('clang-format', 'as clang-format 14 writes it', clang_format),
 )

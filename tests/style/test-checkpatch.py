@@ -177,6 +177,11 @@ FIXTURES = {
          VHU + 'a.h': 'VHU_API int a(void);\n'}, [1],
         {VHU + 'meson.build': "files('a.c')\nvhu_headers = files('a.h')\n",
          VHU + 'a.h': 'VHU_API int a(void);\n', VHU + 'b.h': 'int b(void);\n'}),
+    'links': (
+        {'README.md': 'See [a](docs/a.rst)\nand [b](b).\n', 'docs/b.rst': ''},
+        [1, 2],
+        {'README.md': '[a](docs/a.rst#top) [b](docs) [c](https://c.org/d)\n',
+         'docs/a.rst': '', 'docs/n.md': '[a](a.rst), [r](../README.md)\n'}),
     'header-alone': (
         {'hw/a.h': 'uint32_t a(void);\n', 'hw/b.h': '#include "hw/a.h"\n'},
         [1, 1],
