@@ -44,7 +44,8 @@ ssize_t sendmsg(int fd, const struct msghdr *header, int flags)
         errno = faults.send_errno;
         return -1;
     }
-    if (faults.send_limited && faults.send_budget == 0) {
+    if (faults.refusals || (faults.send_limited && faults.send_budget == 0)) {
+        faults.refusals -= faults.refusals > 0;
         errno = EAGAIN;
         return -1;
     }

@@ -22,6 +22,7 @@ typedef struct Faults {
     size_t send_most;    /* bytes a sendmsg takes at most */
     bool send_limited;   /* then after send_budget bytes the socket is full */
     size_t send_budget;
+    unsigned refusals;   /* sendmsg calls that find the socket full */
     unsigned interrupts; /* calls that fail with EINTR, both ways */
     int send_errno;      /* every sendmsg fails with it */
 } Faults;

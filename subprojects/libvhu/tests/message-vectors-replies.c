@@ -233,6 +233,14 @@ const Vector reply_vectors[] = {
         .sizes = "8 20 24",
         .print = "GET_INFLIGHT_FD reply u64=0xc",
     },
+    {
+        /* No buffer, whatever the number says. */
+        WITH(BIT(INFLIGHT_SHMFD)),
+        REPLY(GET_INFLIGHT_FD, U64),
+        .bytes = "1f000000 05000000 08000000 0000000000000000",
+        .sizes = "8 20 24",
+        .print = "GET_INFLIGHT_FD reply u64=0x0",
+    },
     ACK(SET_INFLIGHT_FD, "20000000 05000000 08000000 0100000000000000"),
     ACK(GPU_SET_SOCKET, "21000000 05000000 08000000 0100000000000000"),
     ACK(RESET_DEVICE, "22000000 05000000 08000000 0100000000000000"),

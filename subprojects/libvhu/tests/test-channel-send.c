@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Owns the tests of a channel that sends, waits and traces: whole messages
- * whatever the socket takes, bounded queues, deadlines, no signal.
+ * Owns the tests of a channel that sends: whole messages whatever the socket
+ * takes, a bounded queue, and nothing illegal.
  */
 #include "vhu/channel.h"
 #include "tests/channel-rig.h"
@@ -16,10 +16,6 @@
 #define ROOM (VHU_HEADER_BYTES + VHU_MAX_PAYLOAD_BYTES)
 
 static const VhuWire frontend_wire = {.direction = VHU_FROM_FRONTEND};
-
-/* The reply to GET_FEATURES. */
-static const char *const features_hex =
-    "01000000 05000000 08000000 0000007001000000";
 
 static VhuMessage table_message(const int *fds)
 {
@@ -145,6 +141,68 @@ static void test_a_full_socket_may_cut_anywhere(void)
         rig_close(&rig);
     }
     close_both(fds);
+}
+
+/* As above, but from the queue. */
+static void test_a_queued_message_may_be_cut_anywhere(void)
+{
+    int fds[2] = {spare_fd(), spare_fd()};
+    VhuMessage msg = table_message(fds);
+
+    for (size_t cut = 1; cut < TABLE_BYTES; cut++) {
+        Rig rig = rig_open(&frontend_wire, true);
+
+        faults.send_limited = true;
+        g_assert_cmpint(vhu_channel_send(rig.channel, &msg, NULL), ==, 0);
+        faults.send_budget = cut;
+        g_assert_cmpint(vhu_channel_flush(rig.channel, NULL), ==, 1);
+        faults.send_limited = false;
+        g_assert_cmpint(vhu_channel_flush(rig.channel, NULL), ==, 0);
+        expect_table(&rig, fds);
+        expect_no_bytes(&rig);
+        rig_close(&rig);
+    }
+    close_both(fds);
+}
+
+static void test_nothing_overtakes_the_queue(void)
+{
+    Rig rig = rig_open(&frontend_wire, true);
+    uint8_t bytes[20];
+
+    for (uint32_t i = 1; i <= 2; i++) {
+        VhuMessage msg = num_message(i);
+
+        faults.refusals = 1;
+        g_assert_cmpint(vhu_channel_send(rig.channel, &msg, NULL), ==, 0);
+    }
+    g_assert_cmpint(vhu_channel_flush(rig.channel, NULL), ==, 0);
+    for (uint8_t i = 1; i <= 2; i++) {
+        g_assert_cmpint(peer_receive(&rig, bytes, 20, NULL, NULL), ==, 20);
+        g_assert_cmpuint(bytes[16], ==, i);
+    }
+    rig_close(&rig);
+}
+
+static void test_what_went_out_no_longer_counts(void)
+{
+    Rig rig = rig_open(&frontend_wire, true);
+    int fds[2] = {spare_fd(), spare_fd()};
+    VhuMessage msg = table_message(fds);
+
+    for (unsigned i = 0; i < VHU_CHANNEL_QUEUE_BYTES / TABLE_BYTES; i++) {
+        VhuError err = {0};
+
+        faults.refusals = 1;
+        vhu_channel_send(rig.channel, &msg, &err);
+        g_assert_cmpstr(err.text, ==, "");
+        g_assert_cmpint(vhu_channel_flush(rig.channel, NULL), ==, 0);
+        expect_table(&rig, fds);
+    }
+    faults.refusals = 1;
+    g_assert_cmpint(vhu_channel_send(rig.channel, &msg, NULL), ==, 0);
+    close_both(fds);
+    rig_close(&rig);
 }
 
 static void test_short_and_interrupted_writes_are_continued(void)
@@ -332,41 +390,6 @@ static void test_an_illegal_message_is_refused_and_leaves_no_trace(void)
     rig_close(&rig);
 }
 
-static void reply_features(const Rig *rig)
-{
-    uint8_t bytes[20];
-
-    peer_send(rig, bytes, hex_to_bytes(features_hex, bytes, sizeof(bytes)),
-              NULL, 0);
-}
-
-/* Were there a SIGPIPE, this program would be gone. */
-static void test_a_gone_peer_is_an_error_and_no_signal(void)
-{
-    Rig rig = rig_open(&frontend_wire, true);
-    VhuMessage msg = num_message(1);
-    VhuMessage reply;
-    VhuError err = {0};
-
-    reply_features(&rig);
-    close(rig.peer);
-    rig.peer = -1;
-    for (int i = 0; i < 2; i++) {
-        err = (VhuError){0};
-        g_assert_cmpint(vhu_channel_send(rig.channel, &msg, &err), ==, -EPIPE);
-        g_assert_cmpstr(err.text, ==, "the peer no longer receives");
-    }
-    g_assert_cmpint(vhu_channel_flush(rig.channel, NULL), ==, -EPIPE);
-    /* What it sent before it went is not lost. */
-    g_assert_cmpint(vhu_channel_wait(rig.channel, -1, &reply, NULL), ==, 0);
-    g_assert_cmphex(reply.payload.u64, ==, 0x170000000);
-    err = (VhuError){0};
-    g_assert_cmpint(vhu_channel_wait(rig.channel, -1, &reply, &err), ==,
-                    -EPIPE);
-    g_assert_cmpstr(err.text, ==, "the peer no longer receives");
-    rig_close(&rig);
-}
-
 static void test_a_failed_socket_drops_the_queue(void)
 {
     Rig rig = rig_open(&frontend_wire, true);
@@ -389,89 +412,6 @@ static void test_a_failed_socket_drops_the_queue(void)
     rig_close(&rig);
 }
 
-static void test_wait_ends_at_its_deadline(void)
-{
-    Rig rig = rig_open(&frontend_wire, true);
-    uint8_t bytes[5] = {VHOST_USER_GET_FEATURES, 0, 0, 0, 5};
-    VhuMessage msg;
-    VhuError err = {0};
-    int64_t start = vhu_now_ms();
-
-    peer_send(&rig, bytes, sizeof(bytes), NULL, 0);
-    g_assert_cmpint(vhu_channel_wait(rig.channel, start + 30, &msg, &err), ==,
-                    -ETIMEDOUT);
-    g_assert_cmpstr(err.text, ==, "no message in time, 5 bytes of one came");
-    g_assert_cmpint(vhu_now_ms(), >=, start + 30);
-    /* The channel lives: the rest of the message may still come. */
-    g_assert_cmpint(vhu_channel_wait(rig.channel, 0, &msg, NULL), ==,
-                    -ETIMEDOUT);
-    g_assert_cmpint(vhu_channel_receive(rig.channel, &msg, NULL), ==, 0);
-    rig_close(&rig);
-}
-
-static gpointer answer_byte_by_byte(gpointer opaque)
-{
-    const Rig *rig = opaque;
-    uint8_t bytes[20];
-    uint8_t request[12];
-    size_t size = hex_to_bytes(features_hex, bytes, sizeof(bytes));
-
-    g_assert_cmpint(read(rig->peer, request, sizeof(request)), ==, 12);
-    for (size_t i = 0; i < size; i++) {
-        peer_send(rig, bytes + i, 1, NULL, 0);
-    }
-    return NULL;
-}
-
-static void test_wait_sends_what_is_queued_and_takes_the_reply(void)
-{
-    Rig rig = rig_open(&frontend_wire, true);
-    GThread *peer = g_thread_new("peer", answer_byte_by_byte, &rig);
-    VhuMessage request = {.request = VHOST_USER_GET_FEATURES};
-    VhuMessage msg;
-    VhuError err = {0};
-
-    faults.send_limited = true;
-    g_assert_cmpint(vhu_channel_send(rig.channel, &request, NULL), ==, 0);
-    g_assert_true(vhu_channel_wants_write(rig.channel));
-    faults.send_limited = false;
-    vhu_channel_wait(rig.channel, vhu_now_ms() + 10000, &msg, &err);
-    g_assert_cmpstr(err.text, ==, "");
-    g_assert_cmphex(msg.payload.u64, ==, 0x170000000);
-    g_thread_join(peer);
-    rig_close(&rig);
-}
-
-static void append_trace(void *opaque, bool sent, const VhuWire *wire,
-                         const VhuMessage *msg)
-{
-    char text[128];
-
-    g_string_append_printf(opaque, "%c%s\n", sent ? '>' : '<',
-                           vhu_message_print(wire, msg, text, sizeof(text)));
-}
-
-static void test_the_trace_sees_whole_messages_only(void)
-{
-    Rig rig = rig_open(&frontend_wire, true);
-    g_autoptr(GString) lines = g_string_new(NULL);
-    VhuMessage msg = {.request = VHOST_USER_GET_FEATURES};
-    uint8_t byte = VHOST_USER_GET_FEATURES;
-
-    vhu_channel_set_trace(rig.channel, append_trace, lines);
-    g_assert_cmpint(vhu_channel_send(rig.channel, &msg, NULL), ==, 0);
-    reply_features(&rig);
-    g_assert_cmpint(vhu_channel_receive(rig.channel, &msg, NULL), ==, 1);
-    peer_send(&rig, &byte, 1, NULL, 0);
-    g_assert_cmpint(vhu_channel_receive(rig.channel, &msg, NULL), ==, 0);
-    msg.request = 45;
-    g_assert_cmpint(vhu_channel_send(rig.channel, &msg, NULL), ==, -EINVAL);
-    g_assert_cmpstr(lines->str, ==,
-                    ">GET_FEATURES fds=[]\n"
-                    "<GET_FEATURES reply u64=0x170000000 fds=[]\n");
-    rig_close(&rig);
-}
-
 #define ADD(name, fn) g_test_add_func("/channel/send/" name, fn)
 
 int main(int argc, char **argv)
@@ -479,6 +419,10 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     ADD("every-message-is-sent", test_every_message_is_sent);
     ADD("a-full-socket-may-cut-anywhere", test_a_full_socket_may_cut_anywhere);
+    ADD("a-queued-message-may-be-cut-anywhere",
+        test_a_queued_message_may_be_cut_anywhere);
+    ADD("nothing-overtakes-the-queue", test_nothing_overtakes_the_queue);
+    ADD("what-went-out-no-longer-counts", test_what_went_out_no_longer_counts);
     ADD("short-and-interrupted-writes-are-continued",
         test_short_and_interrupted_writes_are_continued);
     ADD("queued-fds-outlive-the-callers", test_queued_fds_outlive_the_callers);
@@ -490,14 +434,7 @@ int main(int argc, char **argv)
         test_without_room_for_duplicates_nothing_is_queued);
     ADD("an-illegal-message-is-refused-and-leaves-no-trace",
         test_an_illegal_message_is_refused_and_leaves_no_trace);
-    ADD("a-gone-peer-is-an-error-and-no-signal",
-        test_a_gone_peer_is_an_error_and_no_signal);
     ADD("a-failed-socket-drops-the-queue",
         test_a_failed_socket_drops_the_queue);
-    ADD("wait-ends-at-its-deadline", test_wait_ends_at_its_deadline);
-    ADD("wait-sends-what-is-queued-and-takes-the-reply",
-        test_wait_sends_what_is_queued_and_takes_the_reply);
-    ADD("the-trace-sees-whole-messages-only",
-        test_the_trace_sees_whole_messages_only);
     return g_test_run();
 }

@@ -267,10 +267,12 @@ static void test_a_wrong_number_of_fds_is_refused(void)
     Rig rig = rig_open(&frontend_wire, false);
     uint8_t bytes[NUM_BYTES];
     int fd = spare_fd();
+    unsigned before = open_fds();
 
     hex_to_bytes(num_hex, bytes, sizeof(bytes));
     peer_send(&rig, bytes, sizeof(bytes), &fd, 1);
     expect_error(&rig, EPROTO, "SET_VRING_NUM request: 1 fds, expected 0");
+    g_assert_cmpuint(open_fds(), ==, before);
     close(fd);
     rig_close(&rig);
 }

@@ -313,16 +313,23 @@ int vhu_channel_wait(VhuChannel *channel, int64_t deadline_ms, VhuMessage *msg,
     while (true) {
         struct pollfd pollfd = {.fd = channel->fd, .events = POLLIN};
         int timeout = poll_timeout(deadline_ms);
-        int flushed = vhu_channel_flush(channel, err);
+        VhuError flush_err;
+        int flushed = vhu_channel_flush(channel, &flush_err);
         int ret;
 
         /* A peer that no longer reads may have answered before. */
-        ret = vhu_channel_receive(channel, msg, flushed < 0 ? NULL : err);
-        if (ret) {
-            return ret > 0 ? 0 : flushed < 0 ? flushed : ret;
+        ret = vhu_channel_receive(channel, msg, err);
+        if (ret > 0) {
+            return 0;
         }
         if (flushed < 0) {
+            if (err) {
+                *err = flush_err;
+            }
             return flushed;
+        }
+        if (ret < 0) {
+            return ret;
         }
         if (timeout == 0) {
             return vhu_error_set(err, ETIMEDOUT, 0, channel->have,

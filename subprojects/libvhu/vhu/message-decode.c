@@ -105,7 +105,6 @@ static void decode_table(Reader *in, VhuMessage *msg)
 {
     VhuMemTable *table = &msg->payload.table;
 
-    memset(table, 0, sizeof(*table));
     table->num_regions = get_u32(in);
     get_u32(in);
     for (uint32_t i = 0; i < table->num_regions && i < VHU_MAX_TABLE_REGIONS;

@@ -15,7 +15,7 @@
 typedef struct Line {
     char *text;
     size_t size;
-    size_t used;
+    size_t used; /* or wanted: more than size if it was cut */
 } Line;
 
 __attribute__((format(printf, 2, 3))) static void add(Line *line,
@@ -31,12 +31,8 @@ __attribute__((format(printf, 2, 3))) static void add(Line *line,
     wanted =
         vsnprintf(line->text + line->used, line->size - line->used, fmt, args);
     va_end(args);
-    if (wanted < 0) {
-        return;
-    }
-    line->used += (size_t)wanted;
-    if (line->used > line->size - 1) {
-        line->used = line->size - 1;
+    if (wanted > 0) {
+        line->used += (size_t)wanted;
     }
 }
 
