@@ -64,8 +64,8 @@ static void on_signal(void *opaque, uint32_t events)
 
     (void)events;
     vhu_watch_set_events(daemon->signal_watch, 0);
-    log_line(LOG_LEVEL_INFO, "ending: %s", strsignal(signals_received()));
     leave(daemon, EXIT_SUCCESS);
+    log_line(LOG_LEVEL_INFO, "ending: %s", strsignal(signals_received()));
 }
 
 static void remove_socket(void *opaque)

@@ -25,6 +25,7 @@ struct Source {
     const char *path; /* NULL: the kernel */
     int fd;           /* -1: the kernel */
     bool fifo;
+    bool told; /* that there is nothing to read, since there was last */
     VhuLoop *loop;
     VhuWatch *watch; /* only while waiting */
     VhuTimer *timer;
@@ -126,14 +127,22 @@ static void wait_until_readable(Source *source)
     }
 }
 
+static void tell(Source *source, const char *why)
+{
+    if (!source->told) {
+        log_line(LOG_LEVEL_ERROR, "source %s: %s; requests wait",
+                 source->path ? source->path : "kernel", why);
+        source->told = true;
+    }
+}
+
 /* From the end of a FIFO to the beginning of what the next writer sends. */
 static void wait_for_writer(Source *source)
 {
     const int fd = open_file(source->path);
 
     if (fd < 0) {
-        log_line(LOG_LEVEL_ERROR, "source %s: %s", source->path,
-                 g_strerror(errno));
+        tell(source, g_strerror(errno));
         wait_ms(source, SOURCE_RETRY_MS);
         return;
     }
@@ -149,6 +158,7 @@ size_t source_read(Source *source, void *data, size_t size)
                                        : read(source->fd, data, size);
 
     if (got > 0) {
+        source->told = false;
         return (size_t)got;
     }
     if (got == 0 && source->fifo) {
@@ -156,9 +166,7 @@ size_t source_read(Source *source, void *data, size_t size)
     } else if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
         wait_until_readable(source);
     } else {
-        log_line(LOG_LEVEL_ERROR, "source %s: %s; requests wait",
-                 source->path ? source->path : "kernel",
-                 got < 0 ? g_strerror(errno) : "end of file");
+        tell(source, got < 0 ? g_strerror(errno) : "end of file");
         wait_ms(source, SOURCE_RETRY_MS);
     }
     return 0;

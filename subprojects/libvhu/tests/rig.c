@@ -400,6 +400,10 @@ void rig_reattach(Rig *rig, int fd)
     VhuError err = {0};
 
     rig_check(attach(rig, fd, &err), &err, "connecting again");
+    if (rig->config.without_protocol_features) {
+        /* Behind the session's back, as in rig_attach. */
+        rig_check(set_features(rig, &err), &err, "SET_FEATURES");
+    }
     for (unsigned i = 0; i < rig->config.num_queues; i++) {
         if (rig->queues[i].running) {
             rig_start_queue(rig, i);
