@@ -111,26 +111,6 @@ static int duplicate_fds(VhuMessage *msg, VhuError *err)
     return 0;
 }
 
-/* need_reply asks for nothing where a reply comes anyway. */
-static bool wants_ack(VhuFrontend *session, const VhuMessage *msg,
-                      const VhuThen *then)
-{
-    const VhuMessageSpec *spec =
-        vhu_message_spec(VHU_FROM_FRONTEND, msg->request);
-
-    if (then && then->no_ack) {
-        return false;
-    }
-    if (!vhu_frontend_has(session, VHOST_USER_PROTOCOL_F_REPLY_ACK)) {
-        return false;
-    }
-    return spec->reply_rule == VHU_REPLY_ON_ACK ||
-           (spec->reply_rule == VHU_REPLY_POSTCOPY &&
-            !wire_of(session)->postcopy_listening) ||
-           (spec->reply_rule == VHU_REPLY_LOG_BASE &&
-            !vhu_frontend_has(session, VHOST_USER_PROTOCOL_F_LOG_SHMFD));
-}
-
 static VhuCall *call_new(VhuFrontend *session, const VhuThen *then,
                          VhuError *err)
 {
@@ -147,6 +127,7 @@ static VhuCall *call_new(VhuFrontend *session, const VhuThen *then,
     call->deadline_ms = call->started_ms + timeout_ms;
     call->fn = then ? then->fn : NULL;
     call->opaque = then ? then->opaque : NULL;
+    call->no_ack = then && then->no_ack;
     return call;
 }
 
@@ -183,9 +164,6 @@ int vhu_frontend_post(VhuFrontend *session, const VhuMessage *msg,
     }
     call->msg = *msg;
     call->msg.flags = VHU_FLAG_VERSION;
-    if (wants_ack(session, msg, then)) {
-        call->msg.flags |= VHU_FLAG_NEED_REPLY;
-    }
     rc = duplicate_fds(&call->msg, err);
     if (rc < 0) {
         free(call);
@@ -241,6 +219,28 @@ static bool may_send(VhuFrontend *session)
            (call == session->calls || !travels_alone(session, call));
 }
 
+/* need_reply asks for nothing where a reply comes anyway. */
+static bool wants_ack(const VhuWire *wire, const VhuCall *call)
+{
+    const VhuMessageSpec *spec =
+        vhu_message_spec(VHU_FROM_FRONTEND, call->msg.request);
+
+    if (call->no_ack || !vhu_wire_has(wire, VHOST_USER_PROTOCOL_F_REPLY_ACK)) {
+        return false;
+    }
+    switch (spec->reply_rule) {
+    case VHU_REPLY_ON_ACK:
+        return true;
+    case VHU_REPLY_POSTCOPY:
+        return !wire->postcopy_listening;
+    case VHU_REPLY_LOG_BASE:
+        return !vhu_wire_has(wire, VHOST_USER_PROTOCOL_F_LOG_SHMFD);
+    case VHU_REPLY_ALWAYS:
+        return false;
+    }
+    return false;
+}
+
 /* What a request changes for all that is sent after it. */
 static void apply_to_wire(VhuFrontend *session, const VhuMessage *msg)
 {
@@ -263,15 +263,19 @@ static void apply_to_wire(VhuFrontend *session, const VhuMessage *msg)
 
 static int send_call(VhuFrontend *session, VhuCall *call, VhuError *err)
 {
+    const VhuWire *wire = wire_of(session);
     int rc = 0;
 
     if (call->msg.request) {
+        if (wants_ack(wire, call)) {
+            call->msg.flags |= VHU_FLAG_NEED_REPLY;
+        }
         rc = vhu_channel_send(session->channel, &call->msg, err);
         if (rc < 0) {
             return rc;
         }
         session->info.counters.requests++;
-        call->reply_due = vhu_reply_due(wire_of(session), &call->msg);
+        call->reply_due = vhu_reply_due(wire, &call->msg);
         if (travels_alone(session, call) ||
             call->msg.request == VHOST_USER_GET_INFLIGHT_FD) {
             session->holder = call;
@@ -344,7 +348,7 @@ static void complete(VhuFrontend *session, VhuCall *call, int result,
 static void complete_unanswered(VhuFrontend *session)
 {
     while (session->calls && session->calls->sent &&
-           !session->calls->reply_due) {
+           !session->calls->reply_due && !session->failed.code) {
         complete(session, take_first(session), 0, NULL, NULL);
     }
 }

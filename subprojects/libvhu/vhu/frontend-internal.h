@@ -32,6 +32,7 @@ struct VhuCall {
                        is sent, it only completes in its turn */
     bool sent;
     bool reply_due; /* known once it is sent */
+    bool no_ack;
     int64_t started_ms;
     int64_t deadline_ms;
     VhuDoneFn fn;

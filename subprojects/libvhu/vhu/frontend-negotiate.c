@@ -63,10 +63,10 @@ static bool speaks_protocol_features(const VhuFrontend *session)
            (1ULL << VHOST_USER_F_PROTOCOL_FEATURES);
 }
 
-static int check_required(const VhuFrontend *session, VhuError *err)
+static int check_required(const VhuFrontend *session, uint64_t set,
+                          VhuError *err)
 {
-    const uint64_t missing =
-        session->config.protocol_required & ~session->info.protocol_features;
+    const uint64_t missing = session->config.protocol_required & ~set;
 
     if (!missing) {
         return 0;
@@ -115,18 +115,13 @@ static int start_set_protocol(VhuFrontend *session, const VhuThen *then,
     VhuMessage msg = {.request = VHOST_USER_SET_PROTOCOL_FEATURES,
                       .kind = VHU_PAYLOAD_U64};
     const uint64_t set = choose_features(session);
-    int rc;
+    int rc = check_required(session, set, err);
 
-    /* Not in force before it is sent: it must not carry need_reply. */
-    session->info.protocol_features = 0;
-    if (speaks_protocol_features(session)) {
-        msg.payload.u64 = set;
-        rc = vhu_frontend_post(session, &msg, then, err);
-        session->info.protocol_features = set;
-    } else {
-        rc = 1;
+    if (rc < 0 || !speaks_protocol_features(session)) {
+        return rc < 0 ? rc : 1;
     }
-    return rc < 0 ? rc : (check_required(session, err) < 0 ? -EOPNOTSUPP : rc);
+    session->info.protocol_features = msg.payload.u64 = set;
+    return vhu_frontend_post(session, &msg, then, err);
 }
 
 static int start_queue_num(VhuFrontend *session, const VhuThen *then,
@@ -267,6 +262,11 @@ static void finish(VhuFrontend *session)
     }
 }
 
+static bool applies(const VhuFrontend *session, unsigned step)
+{
+    return !steps[step].again || session->again;
+}
+
 static void run_steps(VhuFrontend *session)
 {
     const VhuThen then = {.fn = step_done, .opaque = session};
@@ -274,14 +274,14 @@ static void run_steps(VhuFrontend *session)
     int rc = 1;
 
     session->negotiation = true;
-    for (; session->step < NUM_STEPS && rc == 1; session->step++) {
-        if (steps[session->step].again && !session->again) {
-            continue;
+    while (session->step < NUM_STEPS) {
+        if (applies(session, session->step)) {
+            rc = steps[session->step].start(session, &then, &err);
         }
-        rc = steps[session->step].start(session, &then, &err);
-        if (rc == 0) {
+        if (rc != 1) {
             break;
         }
+        session->step++;
     }
     session->negotiation = false;
     if (rc < 0) {
