@@ -12,6 +12,7 @@
 #include "contrib/daemon/log.h"
 #include "contrib/vhost-user-blk/config.h"
 #include "contrib/vhost-user-blk/request.h"
+#include "vhu/clock.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -23,10 +24,13 @@
 /* Requests taken before others on the same loop have their turn. */
 #define MAX_ROUND 256u
 
+#define SIZE_CHECK_MS 1000
+
 struct BlkDevice {
     BlkDeviceConfig config;
     _Atomic uint64_t sectors; /* capacity, of 512 bytes */
     GPtrArray *connections;   /* BlkConnection */
+    VhuTimer *size_timer;     /* of the next look at the size */
 };
 
 typedef struct BlkConnection {
@@ -349,6 +353,7 @@ BlkDevice *blk_device_new(const BlkDeviceConfig *config)
 void blk_device_free(BlkDevice *device)
 {
     if (device != NULL) {
+        vhu_timer_free(device->size_timer);
         g_ptr_array_unref(device->connections);
         blk_image_close(device->config.image);
         g_free(device);
@@ -365,7 +370,7 @@ void blk_device_describe(const BlkDevice *device, VhuDeviceInfo *info)
     info->ops = &blk_ops;
 }
 
-void blk_device_check_size(BlkDevice *device)
+static void check_size(BlkDevice *device)
 {
     uint64_t before = atomic_load(&device->sectors);
     uint64_t sectors;
@@ -382,5 +387,21 @@ void blk_device_check_size(BlkDevice *device)
         BlkConnection *connection = device->connections->pdata[i];
 
         vhu_connection_config_changed(connection->connection);
+    }
+}
+
+static void on_size_timer(void *opaque)
+{
+    BlkDevice *device = opaque;
+
+    check_size(device);
+    vhu_timer_set(device->size_timer, vhu_now_ms() + SIZE_CHECK_MS);
+}
+
+void blk_device_watch_size(BlkDevice *device, VhuLoop *control)
+{
+    device->size_timer = vhu_loop_timer(control, on_size_timer, device);
+    if (device->size_timer != NULL) {
+        vhu_timer_set(device->size_timer, vhu_now_ms() + SIZE_CHECK_MS);
     }
 }

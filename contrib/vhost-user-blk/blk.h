@@ -33,8 +33,9 @@ void blk_device_free(BlkDevice *device);
  * thread. */
 void blk_device_describe(const BlkDevice *device, VhuDeviceInfo *info);
 
-/** Look whether the image has another size by now, and tell the front ends if
- * so. Control thread. */
-void blk_device_check_size(BlkDevice *device);
+/** Look from now on, once a second, whether the image has another size, and
+ * tell the front ends if so. @control: the control thread's loop, borrowed
+ * until blk_device_free(). Control thread. */
+void blk_device_watch_size(BlkDevice *device, VhuLoop *control);
 
 #endif

@@ -5,7 +5,6 @@
  */
 #include "contrib/daemon/daemon.h"
 #include "contrib/vhost-user-blk/blk.h"
-#include "vhu/clock.h"
 
 #include <ctype.h>
 #include <signal.h>
@@ -17,7 +16,6 @@
 #define ANY_QUEUE_SIZE   1024u
 #define USUAL_QUEUE_SIZE 128u
 #define MAX_QUEUES       64u
-#define SIZE_CHECK_MS    1000
 #define FORMER_DAEMON_MS 5000
 /* Header and status of a request are pieces too. */
 #define PIECES_BESIDE_DATA 2u
@@ -33,11 +31,6 @@ typedef struct Values {
     uint64_t block_size;
     int aio;
 } Values;
-
-typedef struct Served {
-    VhuTimer *size_timer;
-    BlkDevice *device;
-} Served;
 
 enum { AIO_AUTO, AIO_IO_URING, AIO_THREADS };
 static const char *const aio_names[] = {"auto", "io_uring", "threads", NULL};
@@ -192,30 +185,18 @@ static const BlkStoreOps *choose_store(const Values *values, GError **error)
     return NULL;
 }
 
-static void check_size(void *opaque)
-{
-    Served *served = opaque;
-
-    blk_device_check_size(served->device);
-    vhu_timer_set(served->size_timer, vhu_now_ms() + SIZE_CHECK_MS);
-}
-
 static unsigned count_threads(const Values *values)
 {
     return MIN((unsigned)values->num_queues, g_get_num_processors());
 }
 
-static Served *serve(const BlkDeviceConfig *config, DaemonSetup *setup)
+static BlkDevice *serve(const BlkDeviceConfig *config, DaemonSetup *setup)
 {
-    Served *served = g_new0(Served, 1);
+    BlkDevice *device = blk_device_new(config);
 
-    served->device = blk_device_new(config);
-    blk_device_describe(served->device, &setup->info);
-    served->size_timer = vhu_loop_timer(setup->control, check_size, served);
-    if (served->size_timer != NULL) {
-        vhu_timer_set(served->size_timer, vhu_now_ms() + SIZE_CHECK_MS);
-    }
-    return served;
+    blk_device_describe(device, &setup->info);
+    blk_device_watch_size(device, setup->control);
+    return device;
 }
 
 static void *blk_open(const void *opaque, DaemonSetup *setup, GError **error)
@@ -254,11 +235,7 @@ static void *blk_open(const void *opaque, DaemonSetup *setup, GError **error)
 
 static void blk_close(void *opaque)
 {
-    Served *served = opaque;
-
-    vhu_timer_free(served->size_timer);
-    blk_device_free(served->device);
-    g_free(served);
+    blk_device_free(opaque);
 }
 
 static const char *const features[] = {"read-only", "blk-file", NULL};
