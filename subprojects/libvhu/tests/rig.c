@@ -321,10 +321,12 @@ static int set_memory(Rig *rig, VhuError *err)
 
 static int set_inflight(Rig *rig, VhuError *err)
 {
+    const uint32_t size = rig->config.inflight_size ? rig->config.inflight_size
+                                                    : rig->config.queue_size;
     VhuWait wait;
     int rc = vhu_frontend_set_inflight(
-        rig->session, (uint16_t)rig->config.num_queues,
-        (uint16_t)rig->config.queue_size, vhu_wait_then(&wait), &wait.err);
+        rig->session, (uint16_t)rig->config.num_queues, (uint16_t)size,
+        vhu_wait_then(&wait), &wait.err);
 
     rc = rig_op(rig, rc, &wait);
     if (rc < 0) {

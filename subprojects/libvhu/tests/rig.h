@@ -63,6 +63,7 @@ typedef struct RigConfig {
     bool suspends;             /* negotiate GET_VRING_BASE_INFLIGHT */
     unsigned num_queues;       /* 0: 1 */
     uint32_t queue_size;       /* 0: 64 */
+    uint32_t inflight_size;    /* the buffer is asked for; 0: queue_size */
     uint32_t indirect_from;    /* 0: 1 if INDIRECT_DESC is acknowledged */
     uint64_t memory_bytes;     /* 0: 16 MiB */
     unsigned num_regions;      /* memory is cut into; 0: 1 */

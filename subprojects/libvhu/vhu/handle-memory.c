@@ -176,6 +176,22 @@ static bool is_packed(const VhuConnection *connection)
     return connection->features & VHU_FEATURE(VIRTIO_F_RING_PACKED);
 }
 
+/* QEMU asks for its property queue-size, but a driver on virtio-mmio takes
+ * rings of the 1024 entries it finds there; the buffer has room for those. */
+#define INFLIGHT_ROOM 1024u
+
+static void make_room(const VhuConnection *connection, VhuInflightArea *area)
+{
+    uint32_t room = connection->backend->info.max_queue_size;
+
+    if (room > INFLIGHT_ROOM) {
+        room = INFLIGHT_ROOM;
+    }
+    if (area->queue_size != 0 && area->queue_size < room) {
+        area->queue_size = (uint16_t)room;
+    }
+}
+
 static int get_inflight_fd(VhuConnection *connection, VhuMessage *msg,
                            VhuMessage *reply, VhuError *err)
 {
@@ -183,6 +199,7 @@ static int get_inflight_fd(VhuConnection *connection, VhuMessage *msg,
     VhuInflight *inflight;
     int fd;
 
+    make_room(connection, &area);
     inflight = vhu_inflight_create(&area, is_packed(connection), &fd, err);
     if (!inflight) {
         return err->code ? -err->code : -EINVAL;
@@ -190,14 +207,30 @@ static int get_inflight_fd(VhuConnection *connection, VhuMessage *msg,
     vhu_inflight_unref(inflight); /* in force when it comes back */
     reply->kind = VHU_PAYLOAD_INFLIGHT;
     reply->payload.inflight = area;
+    reply->payload.inflight.queue_size = msg->payload.inflight.queue_size;
     reply->num_fds = 1;
     reply->fds[0] = fd;
     return 0;
 }
 
+/* Returns the area as it was laid out: the size of the whole tells whether
+ * get_inflight_fd made room in it. */
+static VhuInflightArea find_layout(const VhuConnection *connection,
+                                   const VhuInflightArea *told)
+{
+    VhuInflightArea roomy = *told;
+    uint64_t bytes;
+
+    make_room(connection, &roomy);
+    bytes = vhu_inflight_queue_bytes(is_packed(connection), roomy.queue_size);
+    return told->mmap_size == bytes * told->num_queues ? roomy : *told;
+}
+
 static int set_inflight_fd(VhuConnection *connection, VhuMessage *msg,
                            VhuMessage *reply, VhuError *err)
 {
+    const VhuInflightArea area =
+        find_layout(connection, &msg->payload.inflight);
     VhuInflight *inflight;
 
     (void)reply;
@@ -207,8 +240,8 @@ static int set_inflight_fd(VhuConnection *connection, VhuMessage *msg,
                                  "SET_INFLIGHT_FD while vring %u is set up", i);
         }
     }
-    inflight = vhu_inflight_map(&msg->payload.inflight, is_packed(connection),
-                                msg->fds[0], connection->lost_fd, err);
+    inflight = vhu_inflight_map(&area, is_packed(connection), msg->fds[0],
+                                connection->lost_fd, err);
     if (!inflight) {
         return err->code ? -err->code : -EINVAL;
     }
