@@ -18,6 +18,7 @@ static const char *hung_program;
 typedef struct Served {
     RigDaemon *daemon;
     Rig *rig;
+    GPtrArray *requests; /* all that were made, used or not */
 } Served;
 
 static Served serve(const char *const *argv)
@@ -25,6 +26,7 @@ static Served serve(const char *const *argv)
     Served served = {
         .daemon = rig_daemon_spawn(argv),
         .rig = rig_new(&(RigConfig){0}),
+        .requests = g_ptr_array_new_with_free_func(g_free),
     };
 
     rig_connect(served.rig, rig_daemon_socket(served.daemon));
@@ -38,21 +40,38 @@ static void assert_ends_clean(Served *served)
     g_assert_cmpint(access(rig_daemon_socket(served->daemon), F_OK), <, 0);
 }
 
+/* The back end is gone with requests in flight: their memory goes with the
+ * rig's. */
 static void end(Served *served)
 {
     rig_free(served->rig);
+    g_ptr_array_free(served->requests, TRUE);
     rig_daemon_free(served->daemon);
 }
 
-/* The device has a request and hangs. Returns the request. */
-static RigRequest *hang(Served *served)
+static void submit(Served *served)
 {
     RigRequest *request = rig_request(served->rig, 0);
 
-    rig_in(request, 64);
+    g_ptr_array_add(served->requests, request);
+    rig_in(request, 4096);
     rig_submit(request);
+}
+
+static void forget(Served *served, RigRequest *request)
+{
+    guint index;
+
+    g_assert_true(g_ptr_array_find(served->requests, request, &index));
+    g_ptr_array_steal_index_fast(served->requests, index);
+    rig_request_free(request);
+}
+
+/* The device has a request and hangs. */
+static void hang(Served *served)
+{
+    submit(served);
     rig_daemon_expect_error(served->daemon, "hanging");
-    return request;
 }
 
 static void test_sigterm_under_load(void)
@@ -61,20 +80,15 @@ static void test_sigterm_under_load(void)
     unsigned used = 0;
 
     for (unsigned i = 0; i < 64; i++) {
-        RigRequest *request = rig_request(served.rig, 0);
-
-        rig_in(request, 4096);
-        rig_submit(request);
+        submit(&served);
     }
     while (used < 1000) {
         RigRequest *request = rig_next_used(served.rig, 0, DEADLINE_MS);
 
         g_assert_nonnull(request);
         used++;
-        rig_request_free(request);
-        request = rig_request(served.rig, 0);
-        rig_in(request, 4096);
-        rig_submit(request);
+        forget(&served, request);
+        submit(&served);
     }
     rig_daemon_signal(served.daemon, SIGTERM);
     assert_ends_clean(&served);

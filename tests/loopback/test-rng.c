@@ -341,7 +341,7 @@ static void test_queue_stops_while_requests_wait(void)
     g_assert_cmpint(write(fd, "abcdef", 6), ==, 6);
     for (int i = 0; i < 3; i++) {
         g_assert_cmpuint(rig_wait(requests[i]), ==, 2);
-        g_assert_cmpint(memcmp(data[i], "abcdef" + 2 * i, 2), ==, 0);
+        g_assert_cmpint(memcmp(data[i], &"abcdef"[2 * i], 2), ==, 0);
         rig_request_free(requests[i]);
     }
     close(fd);
@@ -467,6 +467,7 @@ static void test_request_over_the_quota_gets_what_is_left(void)
     g_assert_cmpuint(rig_stop_queue(rig, 0), ==, 2);
     g_assert_null(rig_next_used(rig, 0, 0));
     rig_free(rig);
+    g_free(request); /* its memory went with the rig's */
     tear_down(&fix);
 }
 
