@@ -165,21 +165,31 @@ static void test_stop_in_callback_drops_the_others(Fixture *fix,
 static void test_connection_waits_while_fds_are_short(Fixture *fix,
                                                       gconstpointer data)
 {
-    struct rlimit before;
-    struct rlimit tight;
+    struct rlimit limit;
+    int spare[64];
+    int num = 0;
     int fd;
 
     (void)data;
+    if (strstr(g_getenv("LD_PRELOAD") ?: "", "vgpreload")) {
+        g_test_skip("valgrind drops a connection that it has no fd for");
+        return;
+    }
     start(fix);
     fd = call(fix);
     g_assert_cmpint(write(fd, "x", 1), ==, 1);
-    g_assert_cmpint(getrlimit(RLIMIT_NOFILE, &before), ==, 0);
-    tight = (struct rlimit){.rlim_cur = 3, .rlim_max = before.rlim_max};
-    g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &tight), ==, 0);
+    g_assert_cmpint(getrlimit(RLIMIT_NOFILE, &limit), ==, 0);
+    limit.rlim_cur = G_N_ELEMENTS(spare);
+    g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &limit), ==, 0);
+    while ((spare[num] = fcntl(fd, F_DUPFD_CLOEXEC, 0)) >= 0) {
+        num++;
+    }
     g_assert_cmpint(vhu_loop_dispatch(fix->loop, 0), ==, 1);
     /* The backlog still is readable, but the loop is not kept busy. */
     g_assert_cmpint(vhu_loop_dispatch(fix->loop, 0), ==, 0);
-    g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &before), ==, 0);
+    while (num > 0) {
+        close(spare[--num]);
+    }
     await_num(fix, 1);
     close(fd);
 }
