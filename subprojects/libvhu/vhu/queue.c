@@ -91,7 +91,11 @@ static void report_broken(void *opaque)
     VhuQueue *queue = opaque;
 
     queue->connection->status |= VIRTIO_CONFIG_S_NEEDS_RESET;
-    send_state(queue, VHOST_USER_BACKEND_VRING_ERR);
+}
+
+static void send_err(void *opaque)
+{
+    send_state(opaque, VHOST_USER_BACKEND_VRING_ERR);
 }
 
 static void signal_fd(int fd)
@@ -104,12 +108,14 @@ static void signal_fd(int fd)
     }
 }
 
-static void notify_driver(VhuQueue *queue)
+/* An fd is preferred to a message (vhost-user, "VHOST_USER_SET_VRING_ERR"):
+ * QEMU negotiates in-band notifications and does not know the messages. */
+static void notify(VhuQueue *queue, int fd, VhuLoopFn send)
 {
-    if (queue->run.call_fd >= 0) {
-        signal_fd(queue->run.call_fd);
+    if (fd >= 0) {
+        signal_fd(fd);
     } else {
-        vhu_loop_post(queue->connection->backend->control, send_call, queue);
+        vhu_loop_post(queue->connection->backend->control, send, queue);
     }
 }
 
@@ -121,10 +127,8 @@ void vhu_queue_break(VhuQueue *queue, const VhuError *err)
     queue->run.broken = true;
     vhu_connection_log(queue->connection, VHU_LOG_ERROR, "queue %u broken: %s",
                        queue->index, err->text);
-    if (queue->run.err_fd >= 0) {
-        signal_fd(queue->run.err_fd);
-    }
     vhu_loop_post(queue->connection->backend->control, report_broken, queue);
+    notify(queue, queue->run.err_fd, send_err);
 }
 
 /* ---- starting ---- */
@@ -351,7 +355,7 @@ void vhu_queue_flush(VhuQueue *queue)
         return;
     }
     if (vhu_ring_flush(queue->run.ring)) {
-        notify_driver(queue);
+        notify(queue, queue->run.call_fd, send_call);
     }
     if (queue->run.log.log && queue->run.log.event_fd >= 0) {
         signal_fd(queue->run.log.event_fd);
