@@ -467,7 +467,6 @@ static void test_request_over_the_quota_gets_what_is_left(void)
     g_assert_cmpuint(rig_stop_queue(rig, 0), ==, 2);
     g_assert_null(rig_next_used(rig, 0, 0));
     rig_free(rig);
-    g_free(request); /* its memory went with the rig's */
     tear_down(&fix);
 }
 

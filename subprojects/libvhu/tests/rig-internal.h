@@ -44,8 +44,9 @@ struct Rig {
     VhuError why; /* it was closed */
     uint64_t features;
     RigQueue *queues;
-    GQueue used;        /* RigRequest, in the order they were seen */
-    unsigned in_flight; /* submitted and not seen used */
+    GHashTable *requests; /* all RigRequest there are */
+    GQueue used;          /* those used, in the order they were seen */
+    unsigned in_flight;   /* submitted and not seen used */
     unsigned config_changes;
     unsigned misses;
     bool serve_misses;

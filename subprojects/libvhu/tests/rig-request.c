@@ -19,6 +19,7 @@ RigRequest *rig_request(Rig *rig, unsigned queue)
     g_assert_cmpuint(queue, <, rig->config.num_queues);
     request->rig = rig;
     request->queue = queue;
+    g_hash_table_add(rig->requests, request);
     return request;
 }
 
@@ -37,7 +38,7 @@ void rig_request_free(RigRequest *request)
     for (unsigned i = 0; i < request->num_in; i++) {
         rig_release(request->rig, request->in_data[i]);
     }
-    g_free(request);
+    g_hash_table_remove(request->rig->requests, request);
 }
 
 void rig_out_at(RigRequest *request, VhuGuestAddr addr, uint32_t bytes)

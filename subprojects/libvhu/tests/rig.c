@@ -92,6 +92,7 @@ Rig *rig_new(const RigConfig *config)
     }
     rig->serve_misses = true;
     g_queue_init(&rig->used);
+    rig->requests = g_hash_table_new_full(NULL, NULL, g_free, NULL);
     rig->loop = config->loop;
     if (!rig->loop) {
         rig->own_loop = true;
@@ -128,6 +129,7 @@ void rig_free(Rig *rig)
     }
     g_free(rig->queues);
     g_queue_clear(&rig->used);
+    g_hash_table_unref(rig->requests);
     rig_memory_clear(rig);
     if (rig->own_loop) {
         vhu_loop_free(rig->loop);

@@ -79,7 +79,7 @@ typedef struct RigConfig {
 /** Make guest memory, a session and the driver's queues in it. */
 Rig *rig_new(const RigConfig *config);
 
-/** Disconnect, free everything. @rig: may be NULL. */
+/** Disconnect, free everything, requests included. @rig: may be NULL. */
 void rig_free(Rig *rig);
 
 /** Connect to a socket, negotiate, set features, memory and inflight. Queues
@@ -218,7 +218,8 @@ uint32_t rig_do(RigRequest *request);
  */
 RigRequest *rig_next_used(Rig *rig, int queue, int timeout_ms);
 
-/** Free it with its memory. @request: may be NULL; not while in flight. */
+/** Free it with its memory. @request: may be NULL; not while in flight: those
+ * that a back end never returned are freed by rig_free. */
 void rig_request_free(RigRequest *request);
 
 /** Requests submitted and not used, over all queues. */
