@@ -6,11 +6,15 @@
  * LOG_BURST lines are printed per window; the window of a shape begins with
  * its first line and is closed, with a count of what was held back, by the
  * first line of any shape after its end.
+ *
+ * Whoever reads standard error may have stopped reading. A line that would
+ * have to wait is dropped and counted, so that a full pipe stops no device.
  */
 #include "contrib/daemon/log.h"
 
 #include "vhu/clock.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -40,6 +44,7 @@ static struct {
     pthread_mutex_t lock;
     const char *name;
     LogLevel level;
+    unsigned dropped; /* lines since the last that was written */
     LogShape shapes[SHAPE_SLOTS];
 } log_state = {
     .lock = PTHREAD_MUTEX_INITIALIZER,
@@ -58,8 +63,16 @@ LogLevel log_level(void)
     return log_state.level;
 }
 
+/* Whether a line can be written now: a pipe is ready when it takes a page. */
+static bool is_ready(void)
+{
+    struct pollfd fd = {.fd = STDERR_FILENO, .events = POLLOUT};
+
+    return poll(&fd, 1, 0) == 1 && (fd.revents & POLLOUT);
+}
+
 /* One write per line, so that lines of threads and processes do not mix. */
-static void print_line(LogLevel level, const char *text)
+static void write_line(LogLevel level, const char *text)
 {
     char line[LINE_BYTES];
     int len;
@@ -80,8 +93,25 @@ static void print_line(LogLevel level, const char *text)
     }
     line[len] = '\n';
     if (write(STDERR_FILENO, line, (size_t)len + 1) < 0) {
-        return; /* nobody is left to be told */
+        log_state.dropped++;
     }
+}
+
+static void print_line(LogLevel level, const char *text)
+{
+    char notice[64];
+
+    if (!is_ready()) {
+        log_state.dropped++;
+        return;
+    }
+    if (log_state.dropped > 0) {
+        snprintf(notice, sizeof(notice), "%u lines could not be written",
+                 log_state.dropped);
+        log_state.dropped = 0;
+        write_line(LOG_LEVEL_WARNING, notice);
+    }
+    write_line(level, text);
 }
 
 /* FNV-1a over the text, each run of digits counting as one. */

@@ -387,6 +387,36 @@ static void test_dry_source_holds_up_no_message(void)
     tear_down(&fix);
 }
 
+static void test_wild_address_breaks_its_queue_only(void)
+{
+    Fixture fix = {0};
+    RigRequest *request;
+    uint8_t *data;
+    Rig *good;
+    Rig *bad;
+
+    set_up(&fix);
+    fix.source = write_pattern(fix.folder, 100);
+    spawn(&fix, NULL);
+    good = connect_rig(&fix, &(RigConfig){0});
+    bad = connect_rig(&fix, &(RigConfig){0});
+    request = rig_request(bad, 0);
+    rig_in_at(request, 0xdead0000000ULL, 4096);
+    rig_submit(request);
+    rig_daemon_expect_error(fix.daemon, "error: connection 2: queue 0");
+    g_assert_cmpuint(rig_ask_u64(bad, VHOST_USER_GET_FEATURES), !=, 0);
+    rig_free(bad);
+    g_free(request);
+
+    request = rig_request(good, 0);
+    data = rig_in(request, 10);
+    g_assert_cmpuint(rig_do(request), ==, 10);
+    assert_pattern(data, 10, 0);
+    rig_request_free(request);
+    rig_free(good);
+    tear_down(&fix);
+}
+
 /* ---- the quota ---- */
 
 enum { QUOTA_BYTES = 100, PERIOD_MS = 50 };
@@ -505,6 +535,8 @@ int main(int argc, char **argv)
                     test_queue_stops_while_requests_wait);
     g_test_add_func("/rng/dry-source-holds-up-no-message",
                     test_dry_source_holds_up_no_message);
+    g_test_add_func("/rng/wild-address-breaks-its-queue-only",
+                    test_wild_address_breaks_its_queue_only);
     g_test_add_func("/rng/quota-is-kept-by-all-together",
                     test_quota_is_kept_by_all_together);
     g_test_add_func("/rng/request-over-the-quota-gets-what-is-left",

@@ -152,6 +152,37 @@ static void test_debug_is_never_held_back(void)
     g_assert_cmpuint(count(text, "\n"), ==, 1000);
 }
 
+static void test_full_pipe_stops_nobody(void)
+{
+    char *line = g_strnfill(999, 'x');
+    g_autofree char *text = g_malloc0(1 << 20);
+    gsize got = 0;
+    int pair[2];
+    int real = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+
+    g_assert_cmpint(pipe2(pair, O_CLOEXEC), ==, 0);
+    dup2(pair[1], STDERR_FILENO);
+    log_init("prog", LOG_LEVEL_DEBUG);
+    for (unsigned i = 0; i < 1000; i++) {
+        log_line(LOG_LEVEL_DEBUG, "%s", line);
+    }
+    g_assert_cmpint(fcntl(pair[0], F_SETFL, O_NONBLOCK), ==, 0);
+    for (ssize_t part; (part = read(pair[0], text + got, 1000)) > 0;) {
+        got += (gsize)part;
+    }
+    log_line(LOG_LEVEL_DEBUG, "after");
+    dup2(real, STDERR_FILENO);
+    close(real);
+    g_assert_cmpint(read(pair[0], text, 1000), >, 0);
+    g_assert_true(g_str_has_prefix(text, "prog: warning: "));
+    g_assert_cmpuint(count(text, " lines could not be written\n"
+                                 "prog: debug: after\n"),
+                     ==, 1);
+    close(pair[0]);
+    close(pair[1]);
+    g_free(line);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -170,5 +201,6 @@ int main(int argc, char **argv)
                     test_many_shapes_stay_complete);
     g_test_add_func("/log/debug-is-never-held-back",
                     test_debug_is_never_held_back);
+    g_test_add_func("/log/full-pipe-stops-nobody", test_full_pipe_stops_nobody);
     return g_test_run();
 }
