@@ -23,14 +23,16 @@
 
 /* Requests taken before others on the same loop have their turn. */
 #define MAX_ROUND 256u
-
+/* How often the size of the image is looked at. Files and block devices have
+ * no common event for it, and a watch on a file would also tell of each of
+ * our own writes. */
 #define SIZE_CHECK_MS 1000
 
 struct BlkDevice {
     BlkDeviceConfig config;
     _Atomic uint64_t sectors; /* capacity, of 512 bytes */
     GPtrArray *connections;   /* BlkConnection */
-    VhuTimer *size_timer;     /* of the next look at the size */
+    VhuTimer *size_timer;
 };
 
 typedef struct BlkConnection {
@@ -338,38 +340,6 @@ static const VhuDeviceOps blk_ops = {
 
 /* ---- the device, on the control thread ---- */
 
-BlkDevice *blk_device_new(const BlkDeviceConfig *config)
-{
-    BlkDevice *device = g_new0(BlkDevice, 1);
-    uint64_t sectors = 0;
-
-    blk_image_sectors(config->image, &sectors);
-    device->config = *config;
-    atomic_init(&device->sectors, sectors);
-    device->connections = g_ptr_array_new();
-    return device;
-}
-
-void blk_device_free(BlkDevice *device)
-{
-    if (device != NULL) {
-        vhu_timer_free(device->size_timer);
-        g_ptr_array_unref(device->connections);
-        blk_image_close(device->config.image);
-        g_free(device);
-    }
-}
-
-void blk_device_describe(const BlkDevice *device, VhuDeviceInfo *info)
-{
-    info->features = blk_config_features(device->config.image);
-    info->num_queues = device->config.num_queues;
-    info->max_queue_size = device->config.queue_size;
-    info->config_bytes = BLK_CONFIG_BYTES;
-    info->request_bytes = sizeof(BlkRequest);
-    info->ops = &blk_ops;
-}
-
 static void check_size(BlkDevice *device)
 {
     uint64_t before = atomic_load(&device->sectors);
@@ -398,10 +368,38 @@ static void on_size_timer(void *opaque)
     vhu_timer_set(device->size_timer, vhu_now_ms() + SIZE_CHECK_MS);
 }
 
-void blk_device_watch_size(BlkDevice *device, VhuLoop *control)
+BlkDevice *blk_device_new(const BlkDeviceConfig *config)
 {
-    device->size_timer = vhu_loop_timer(control, on_size_timer, device);
+    BlkDevice *device = g_new0(BlkDevice, 1);
+    uint64_t sectors = 0;
+
+    blk_image_sectors(config->image, &sectors);
+    device->config = *config;
+    atomic_init(&device->sectors, sectors);
+    device->connections = g_ptr_array_new();
+    device->size_timer = vhu_loop_timer(config->control, on_size_timer, device);
     if (device->size_timer != NULL) {
         vhu_timer_set(device->size_timer, vhu_now_ms() + SIZE_CHECK_MS);
     }
+    return device;
+}
+
+void blk_device_free(BlkDevice *device)
+{
+    if (device != NULL) {
+        vhu_timer_free(device->size_timer);
+        g_ptr_array_unref(device->connections);
+        blk_image_close(device->config.image);
+        g_free(device);
+    }
+}
+
+void blk_device_describe(const BlkDevice *device, VhuDeviceInfo *info)
+{
+    info->features = blk_config_features(device->config.image);
+    info->num_queues = device->config.num_queues;
+    info->max_queue_size = device->config.queue_size;
+    info->config_bytes = BLK_CONFIG_BYTES;
+    info->request_bytes = sizeof(BlkRequest);
+    info->ops = &blk_ops;
 }

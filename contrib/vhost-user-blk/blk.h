@@ -14,6 +14,7 @@
 typedef struct BlkDevice BlkDevice;
 
 typedef struct BlkDeviceConfig {
+    VhuLoop *control;                    /* of the control thread, borrowed */
     BlkImage *image;                     /* owned by the device from now on */
     const BlkStoreOps *store;            /* how I/O is done */
     uint16_t num_queues;                 /* offered */
@@ -22,7 +23,8 @@ typedef struct BlkDeviceConfig {
     uint8_t serial[VIRTIO_BLK_ID_BYTES]; /* padded with NUL */
 } BlkDeviceConfig;
 
-/** Make a device. @config: copied. Control thread. */
+/** Make a device; it looks at the size of the image from time to time, and
+ * tells the front ends of a new one. @config: copied. Control thread. */
 BlkDevice *blk_device_new(const BlkDeviceConfig *config);
 
 /** Free it with its image; no connection is alive. @device: may be NULL.
@@ -32,10 +34,5 @@ void blk_device_free(BlkDevice *device);
 /** Fill in what the library wants to know, but for the name. Control
  * thread. */
 void blk_device_describe(const BlkDevice *device, VhuDeviceInfo *info);
-
-/** Look from now on, once a second, whether the image has another size, and
- * tell the front ends if so. @control: the control thread's loop, borrowed
- * until blk_device_free(). Control thread. */
-void blk_device_watch_size(BlkDevice *device, VhuLoop *control);
 
 #endif

@@ -6,16 +6,15 @@
 #include "contrib/daemon/daemon.h"
 #include "contrib/vhost-user-blk/blk.h"
 
-#include <ctype.h>
 #include <signal.h>
 #include <string.h>
-#include <unistd.h>
 
 /* Rings of any size up to this one are accepted unless --queue-size says
  * otherwise, and requests are made for the usual size of a front end's. */
 #define ANY_QUEUE_SIZE   1024u
 #define USUAL_QUEUE_SIZE 128u
 #define MAX_QUEUES       64u
+#define SIZE_CHECK_MS    1000
 #define FORMER_DAEMON_MS 5000
 /* Header and status of a request are pieces too. */
 #define PIECES_BESIDE_DATA 2u
@@ -190,15 +189,6 @@ static unsigned count_threads(const Values *values)
     return MIN((unsigned)values->num_queues, g_get_num_processors());
 }
 
-static BlkDevice *serve(const BlkDeviceConfig *config, DaemonSetup *setup)
-{
-    BlkDevice *device = blk_device_new(config);
-
-    blk_device_describe(device, &setup->info);
-    blk_device_watch_size(device, setup->control);
-    return device;
-}
-
 static void *blk_open(const void *opaque, DaemonSetup *setup, GError **error)
 {
     const Values *values = opaque;
@@ -209,33 +199,39 @@ static void *blk_open(const void *opaque, DaemonSetup *setup, GError **error)
         .without_lock = values->no_lock,
         .lock_wait_ms = FORMER_DAEMON_MS,
     };
-    BlkDeviceConfig device = {.num_queues = (uint16_t)values->num_queues};
+    BlkDeviceConfig config = {
+        .control = setup->control,
+        .num_queues = (uint16_t)values->num_queues,
+    };
+    BlkDevice *device;
     bool any_size = values->queue_size == OPTION_UNSET;
 
-    device.queue_size = any_size ? ANY_QUEUE_SIZE : values->queue_size;
-    device.seg_max =
+    config.queue_size = any_size ? ANY_QUEUE_SIZE : values->queue_size;
+    config.seg_max =
         (any_size ? USUAL_QUEUE_SIZE : values->queue_size) - PIECES_BESIDE_DATA;
-    if (!check_serial(values, device.serial, error) ||
+    if (!check_serial(values, config.serial, error) ||
         !check_block_size(values, &image.block_bytes, error)) {
         return NULL;
     }
-    device.store = choose_store(values, error);
-    if (device.store == NULL) {
+    config.store = choose_store(values, error);
+    if (config.store == NULL) {
         return NULL;
     }
-    device.image = blk_image_open(&image, error);
-    if (device.image == NULL) {
+    config.image = blk_image_open(&image, error);
+    if (config.image == NULL) {
         return NULL;
     }
     /* A limit on file sizes is an error of the write, not our end. */
     signal(SIGXFSZ, SIG_IGN);
     setup->num_threads = count_threads(values);
-    return serve(&device, setup);
+    device = blk_device_new(&config);
+    blk_device_describe(device, &setup->info);
+    return device;
 }
 
-static void blk_close(void *opaque)
+static void blk_close(void *device)
 {
-    blk_device_free(opaque);
+    blk_device_free(device);
 }
 
 static const char *const features[] = {"read-only", "blk-file", NULL};
