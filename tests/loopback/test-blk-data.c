@@ -264,9 +264,63 @@ static void run_threads_direct(const RigConfig *rig)
     }
 }
 
+/* ---- more at once than a queue's channel takes ---- */
+
+#define CROWD 400u
+
+/* All with one kick: what had to wait must go on without another. */
+static void test_a_crowd_is_served(gconstpointer options)
+{
+    BlkRigConfig config = {
+        .options = options,
+        .rig =
+            {
+                .queue_size = 1024,
+                .features = RIG_BIT(VIRTIO_RING_F_INDIRECT_DESC),
+            },
+    };
+    BlkRig *blk = blk_rig_new(&config);
+    uint8_t data[BLK_SECTOR];
+    uint8_t image[BLK_SECTOR];
+
+    for (unsigned i = 0; i < CROWD; i++) {
+        BlkJobConfig job = {
+            .type = VIRTIO_BLK_T_OUT,
+            .sector = i,
+            .data = data,
+            .out_bytes = sizeof(data),
+        };
+
+        blk_fill(data, sizeof(data), i, 1);
+        g_assert_cmpint(
+            rig_submit_quietly(blk_job_new(blk->rig, &job)->request), ==, 0);
+    }
+    rig_kick(blk->rig, 0, false);
+    for (unsigned i = 0; i < CROWD; i++) {
+        RigRequest *request = rig_next_used(blk->rig, 0, BLK_DEADLINE_MS);
+
+        g_assert_nonnull(request);
+        g_assert_cmphex(blk_job_status(request->user), ==, VIRTIO_BLK_S_OK);
+        blk_job_free(request->user);
+    }
+    for (unsigned i = 0; i < CROWD; i++) {
+        blk_fill(data, sizeof(data), i, 1);
+        blk_image_read(blk, i * sizeof(image), image, sizeof(image));
+        g_assert_cmpmem(image, sizeof(image), data, sizeof(data));
+    }
+    blk_rig_free(blk);
+}
+
+static const char *const cached[] = {NULL};
+static const char *const threads[] = {"--aio=threads", NULL};
+
 int main(int argc, char **argv)
 {
     blk_test_init(&argc, &argv);
+    g_test_add_data_func("/blk/data/a-crowd-is-served/io_uring", cached,
+                         test_a_crowd_is_served);
+    g_test_add_data_func("/blk/data/a-crowd-is-served/threads", threads,
+                         test_a_crowd_is_served);
     rig_add_matrix("/blk/data/io_uring", run_io_uring);
     rig_add_matrix("/blk/data/io_uring+direct", run_direct);
     rig_add_matrix("/blk/data/threads", run_threads);
