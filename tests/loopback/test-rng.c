@@ -406,7 +406,6 @@ static void test_wild_address_breaks_its_queue_only(void)
     rig_daemon_expect_error(fix.daemon, "error: connection 2: queue 0");
     g_assert_cmpuint(rig_ask_u64(bad, VHOST_USER_GET_FEATURES), !=, 0);
     rig_free(bad);
-    g_free(request);
 
     request = rig_request(good, 0);
     data = rig_in(request, 10);
