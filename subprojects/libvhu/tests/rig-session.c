@@ -112,6 +112,13 @@ static int on_shmem_unmap(void *opaque, const VhuShmemMap *map)
     return ops->shmem_unmap(ops->opaque, map);
 }
 
+static int on_vring_err(void *opaque, uint32_t index)
+{
+    const VhuFrontendOps *ops = ((Rig *)opaque)->config.ops;
+
+    return ops->vring_err(ops->opaque, index);
+}
+
 static int on_iotlb_fault(void *opaque, VhuGuestAddr iova, uint8_t perm)
 {
     const VhuFrontendOps *ops = ((Rig *)opaque)->config.ops;
@@ -162,6 +169,7 @@ VhuFrontend *rig_make_session(Rig *rig)
     }
     if (extra) {
         ops.iotlb_fault = extra->iotlb_fault ? on_iotlb_fault : NULL;
+        ops.vring_err = extra->vring_err ? on_vring_err : NULL;
         ops.shared_object_add = extra->shared_object_add ? on_object_add : NULL;
         ops.shared_object_remove =
             extra->shared_object_remove ? on_object_remove : NULL;

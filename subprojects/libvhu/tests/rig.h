@@ -70,7 +70,7 @@ typedef struct RigConfig {
     uint64_t iotlb_bytes;      /* of one IOTLB entry; 0: 4096 */
     int timeout_ms;            /* of every wait and request; 0: 10 s */
     VhuLoop *loop;             /* of a back end here; NULL: none */
-    const VhuFrontendOps *ops; /* shared objects, shmem, faults: the test's own,
+    const VhuFrontendOps *ops; /* shared objects, shmem, errors: the test's own,
                                   with its opaque; NULL: none */
 } RigConfig;
 

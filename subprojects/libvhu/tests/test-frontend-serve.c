@@ -394,6 +394,27 @@ static void test_closed_channel_leaves_the_session(void)
     session_close(&s);
 }
 
+static void test_fd_without_its_feature_ends_the_session(void)
+{
+    const int fd = 0;
+    Session s;
+
+    memset(&heard, 0, sizeof(heard));
+    session_start(&s, &all_ops, ALL & ~(1u << 10));
+    script_send_fds(&s.channel,
+                    "09000000 09000000 28000000 02000000 00000000"
+                    "00100000 00000000 00200000 00000000"
+                    "00300000 00000000 01000000 00000000",
+                    &fd, 1);
+    session_until(&s, &s.closed, 1);
+    g_assert_cmpint(s.why.code, ==, EPROTO);
+    g_assert_cmpstr(s.why.text, ==,
+                    "front 'f0': back-end channel: 1 fds without "
+                    "VHOST_USER_PROTOCOL_F_BACKEND_SEND_FD");
+    g_assert_cmpuint(heard.calls, ==, 0);
+    session_close(&s);
+}
+
 /* One that asks and never reads the answers is stopped, and heard again once
  * it reads: what it can make us queue is bounded. */
 static void test_unread_answers_stop_the_channel(void)
@@ -444,6 +465,8 @@ int main(int argc, char **argv)
     TEST("many-requests-are-all-served", test_many_requests_are_all_served);
     TEST("closed-channel-leaves-the-session",
          test_closed_channel_leaves_the_session);
+    TEST("wrong/fd-without-its-feature",
+         test_fd_without_its_feature_ends_the_session);
     TEST("unread-answers-stop-the-channel",
          test_unread_answers_stop_the_channel);
     for (unsigned i = 0; i < G_N_ELEMENTS(wrongs); i++) {

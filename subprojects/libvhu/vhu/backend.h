@@ -269,7 +269,8 @@ VHU_API int vhu_connection_shared_object(VhuConnection *connection,
 /**
  * Map a file into a shared memory region of the device, or unmap.
  * @map: what and where; @fd: borrowed, -1 to unmap
- * @fn, return value: as above, without SHMEM. Control.
+ * @fn, return value: as above, without SHMEM, or to map without
+ * BACKEND_SEND_FD. Control.
  */
 VHU_API int vhu_connection_shmem(VhuConnection *connection,
                                  const VhuShmemMap *map, int fd,

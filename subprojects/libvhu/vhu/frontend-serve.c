@@ -193,6 +193,22 @@ static void watch_back(VhuFrontend *session)
     vhu_frontend_watch(session, &session->back_port, events);
 }
 
+/* vhost-user, "Back-end communication": what needs which feature. */
+static int check_negotiated(VhuFrontend *session, const VhuMessage *msg,
+                            VhuError *err)
+{
+    const VhuWire *wire = vhu_channel_wire(session->back_channel);
+
+    if (msg->num_fds &&
+        !vhu_wire_has(wire, VHOST_USER_PROTOCOL_F_BACKEND_SEND_FD)) {
+        return vhu_error_set(err, EPROTO, msg->request, msg->num_fds,
+                             "%u fds without "
+                             "VHOST_USER_PROTOCOL_F_BACKEND_SEND_FD",
+                             msg->num_fds);
+    }
+    return vhu_message_gated(wire, msg->request, err);
+}
+
 static void serve_one(VhuFrontend *session, VhuMessage *msg)
 {
     VhuError err = {0};
@@ -200,8 +216,7 @@ static void serve_one(VhuFrontend *session, VhuMessage *msg)
     int result;
 
     session->info.counters.backend_requests++;
-    if (vhu_message_gated(vhu_channel_wire(session->back_channel), msg->request,
-                          &err) < 0) {
+    if (check_negotiated(session, msg, &err) < 0) {
         fail_back(session, &err);
         return;
     }

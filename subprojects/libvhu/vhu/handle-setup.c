@@ -110,7 +110,6 @@ static int set_protocol_features(VhuConnection *connection, VhuMessage *msg,
 {
     const uint64_t features = msg->payload.u64;
     const uint64_t unknown = features & ~connection->backend->protocol_features;
-    VhuError why;
 
     (void)reply;
     if (unknown) {
@@ -118,10 +117,10 @@ static int set_protocol_features(VhuConnection *connection, VhuMessage *msg,
                              "protocol features 0x%llx were not offered",
                              (unsigned long long)unknown);
     }
-    if (vhu_features_check(features, &why) < 0) {
-        /* No reply tells of this: vhost-user, "In-band notifications". */
-        vhu_connection_close(connection, &why);
-        return 0;
+    if (vhu_features_check(features, err) < 0) {
+        /* Even if a reply tells of it: vhost-user, "In-band notifications". */
+        vhu_connection_close(connection, err);
+        return -EINVAL;
     }
     vhu_channel_wire(connection->channel)->protocol_features = features;
     if (connection->requests) {

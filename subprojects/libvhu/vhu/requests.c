@@ -271,7 +271,9 @@ int vhu_connection_shmem(VhuConnection *connection, const VhuShmemMap *map,
         .payload.shmem_map = *map,
     };
 
-    if (!vhu_connection_has(connection, VHOST_USER_PROTOCOL_F_SHMEM)) {
+    if (!vhu_connection_has(connection, VHOST_USER_PROTOCOL_F_SHMEM) ||
+        (fd >= 0 && !vhu_connection_has(
+                        connection, VHOST_USER_PROTOCOL_F_BACKEND_SEND_FD))) {
         return -ENOTSUP;
     }
     if (fd >= 0) {
