@@ -215,10 +215,7 @@ void blk_job_free(BlkJob *job)
 
 void blk_job_forget(BlkJob *job)
 {
-    if (job != NULL) {
-        g_free(job->request);
-        g_free(job);
-    }
+    g_free(job);
 }
 
 uint8_t blk_job_status(const BlkJob *job)

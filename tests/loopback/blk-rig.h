@@ -90,8 +90,8 @@ BlkJob *blk_job_new(Rig *rig, const BlkJobConfig *config);
 /** Free it; not in flight. @job: may be NULL. */
 void blk_job_free(BlkJob *job);
 
-/** Free what is left of one in flight when its rig was freed. @job: may be
- * NULL. */
+/** Free what is left of one that was in flight when its rig was freed. @job:
+ * may be NULL. */
 void blk_job_forget(BlkJob *job);
 
 /** The status byte. */

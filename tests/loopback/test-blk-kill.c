@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Owns the test that SIGKILL of vhost-user-blk under load loses nothing and
- * doubles nothing.
+ * Owns the tests that what interrupts vhost-user-blk under load, SIGKILL above
+ * all, loses nothing and doubles nothing.
  *
  * The oracle is this process. The disk is a number of slots; one request at a
  * time is in flight for a slot, many slots at once. A write fills its slot
  * with a version that counts up, and is acknowledged once the driver has seen
- * it used with status OK. At each kill, and at the end, every sector of the
- * image must hold the acknowledged version or the one in flight: an older one
- * is a write that was lost, or an old write done again over a newer one.
+ * it used with status OK. At each interruption, and at the end, every sector of
+ * the image must hold the acknowledged version or the one in flight: an older
+ * one is a write that was lost, or an old write done again over a newer one.
  *
  * BLK_KILLS in the environment: how often in all (20).
  */
@@ -22,9 +22,9 @@
 #define SLOT_BYTES   (SLOT_SECTORS * BLK_SECTOR)
 #define DEPTH        48u
 #define QUEUES       2u
-/* Requests that complete between two kills, at most. */
+/* Requests that complete between two interruptions, at most. */
 #define MAX_PROGRESS 300
-/* Of the kills, in the middle: fewer in flight would test nothing. */
+/* Of all kills, in the middle: fewer in flight would test nothing. */
 #define MIN_MEDIAN 8u
 
 typedef struct Slot {
@@ -37,7 +37,7 @@ typedef struct Run {
     BlkRig *blk;
     Slot slots[SLOTS];
     unsigned num_jobs; /* not completed */
-    GArray *in_flight; /* unsigned, one per kill */
+    GArray *in_flight; /* unsigned, one per interruption */
     uint64_t version;
     unsigned num_restarted; /* requests that outlived a daemon */
 } Run;
@@ -143,29 +143,65 @@ static void wait_for_one(Run *run)
     complete(run, request);
 }
 
-static void kill_and_restart(Run *run)
+/* What the daemon had not done. */
+static void count_in_flight(Run *run)
 {
     RigRequest *request;
     unsigned num;
 
-    rig_daemon_kill(run->blk->daemon);
     while ((request = rig_next_used(run->blk->rig, -1, 0)) != NULL) {
         complete(run, request);
     }
     num = run->num_jobs;
     g_array_append_val(run->in_flight, num);
     run->num_restarted += num;
+}
+
+static void kill_and_restart(Run *run)
+{
+    rig_daemon_kill(run->blk->daemon);
+    count_in_flight(run);
     check_image(run);
     rig_daemon_respawn(run->blk->daemon);
     rig_reconnect(run->blk->rig, rig_daemon_socket(run->blk->daemon));
 }
+
+/* GET_VRING_BASE: with GET_VRING_BASE_INFLIGHT it need not wait. */
+static void stop_and_start(Run *run)
+{
+    rig_stop(run->blk->rig);
+    count_in_flight(run);
+    check_image(run);
+    rig_start(run->blk->rig);
+}
+
+/* The old requests may still run when they come again. */
+static void disconnect_and_reconnect(Run *run)
+{
+    rig_disconnect(run->blk->rig);
+    count_in_flight(run);
+    rig_reconnect(run->blk->rig, rig_daemon_socket(run->blk->daemon));
+}
+
+/* A daemon, a ring, and what interrupts them. */
+typedef struct Setup {
+    const char *what;
+    const char *name;
+    void (*interrupt)(Run *run);
+    uint64_t features;
+    const char *const *options;
+    bool direct;
+    bool suspends;
+    bool drains;         /* nothing is in flight when it is interrupted */
+    unsigned min_median; /* of what is in flight */
+} Setup;
 
 static int compare(gconstpointer a, gconstpointer b)
 {
     return (int)*(const unsigned *)a - (int)*(const unsigned *)b;
 }
 
-static void report(Run *run, const char *name)
+static void report(Run *run, const Setup *setup)
 {
     unsigned *counts = (unsigned *)run->in_flight->data;
     unsigned num = run->in_flight->len;
@@ -173,47 +209,86 @@ static void report(Run *run, const char *name)
 
     g_array_sort(run->in_flight, compare);
     median = counts[num / 2];
-    g_test_message("result: blk kills, %s: %u; in flight at each: least %u, "
+    g_test_message("result: blk %s, %s: %u; in flight at each: least %u, "
                    "median %u, most %u; %u requests done again, 0 lost",
-                   name, num, counts[0], median, counts[num - 1],
-                   run->num_restarted);
-    g_assert_cmpuint(median, >=, MIN_MEDIAN);
+                   setup->what, setup->name, num, counts[0], median,
+                   counts[num - 1], run->num_restarted);
+    g_assert_cmpuint(median, >=, setup->min_median);
+    g_assert_true(!setup->drains || counts[num - 1] == 0);
 }
-
-/* A daemon and a ring to kill. */
-typedef struct Setup {
-    const char *name;
-    uint64_t features;
-    const char *const *options;
-    bool direct;
-} Setup;
 
 static const char *const cached[] = {"--num-queues=2", NULL};
 static const char *const direct[] = {"--num-queues=2", "--direct", NULL};
 static const char *const threads[] = {"--num-queues=2", "--aio=threads", NULL};
 
-#define FLUSH  RIG_BIT(VIRTIO_BLK_F_FLUSH)
-#define PACKED RIG_BIT(VIRTIO_F_RING_PACKED)
+#define PACKED    RIG_BIT(VIRTIO_F_RING_PACKED)
+#define INDIRECT  RIG_BIT(VIRTIO_RING_F_INDIRECT_DESC)
+#define EVENT_IDX RIG_BIT(VIRTIO_RING_F_EVENT_IDX)
+#define IN_ORDER  RIG_BIT(VIRTIO_F_IN_ORDER)
+
+#define KILL                                                                   \
+    .what = "kill", .interrupt = kill_and_restart, .min_median = MIN_MEDIAN
+#define STOP       .what = "stop", .interrupt = stop_and_start
+#define DISCONNECT .what = "disconnect", .interrupt = disconnect_and_reconnect
 
 /* Without FLUSH every write is stable, and so slow enough to be hit. */
 static const Setup setups[] = {
-    {"split", RIG_BIT(VIRTIO_RING_F_EVENT_IDX), cached, false},
-    {"packed", PACKED | RIG_BIT(VIRTIO_RING_F_INDIRECT_DESC), cached, false},
-    {"split-direct", RIG_BIT(VIRTIO_RING_F_INDIRECT_DESC), direct, true},
-    {"packed-threads", PACKED | RIG_BIT(VIRTIO_RING_F_EVENT_IDX), threads,
-     false},
-    {"split-in-order", RIG_BIT(VIRTIO_F_IN_ORDER), cached, false},
+    {KILL, .name = "split", .features = EVENT_IDX, .options = cached},
+    {KILL, .name = "packed", .features = PACKED | INDIRECT, .options = cached},
+    {
+        KILL,
+        .name = "split-direct",
+        .features = INDIRECT,
+        .options = direct,
+        .direct = true,
+    },
+    {
+        KILL,
+        .name = "packed-threads",
+        .features = PACKED | EVENT_IDX,
+        .options = threads,
+    },
+    {KILL, .name = "split-in-order", .features = IN_ORDER, .options = cached},
+    {STOP, .name = "drained", .options = cached, .drains = true},
+    {STOP, .name = "suspended-split", .options = cached, .suspends = true},
+    {
+        STOP,
+        .name = "suspended-packed-threads",
+        .features = PACKED,
+        .options = threads,
+        .suspends = true,
+    },
+    {
+        STOP,
+        .name = "suspended-in-order-direct",
+        .features = IN_ORDER,
+        .options = direct,
+        .direct = true,
+        .suspends = true,
+    },
+    {DISCONNECT, .name = "split", .options = cached},
+    {
+        DISCONNECT,
+        .name = "packed-direct",
+        .features = PACKED,
+        .options = direct,
+        .direct = true,
+    },
+    {DISCONNECT, .name = "threads", .options = threads},
 };
 
-static unsigned num_kills(void)
+/* There are five daemons to kill. */
+#define KILL_SETUPS 5u
+
+static unsigned num_rounds(void)
 {
     const char *text = g_getenv("BLK_KILLS");
     unsigned num = text == NULL ? 20 : (unsigned)strtoul(text, NULL, 10);
 
-    return MAX(num / (unsigned)G_N_ELEMENTS(setups), 1);
+    return MAX(num / KILL_SETUPS, 1);
 }
 
-static void test_kill_loses_nothing(gconstpointer data)
+static void test_nothing_is_lost(gconstpointer data)
 {
     const Setup *setup = data;
     BlkRigConfig config = {
@@ -224,6 +299,7 @@ static void test_kill_loses_nothing(gconstpointer data)
                 .num_queues = QUEUES,
                 .queue_size = 256,
                 .inflight = true,
+                .suspends = setup->suspends,
             },
     };
     Run run = {0};
@@ -233,20 +309,20 @@ static void test_kill_loses_nothing(gconstpointer data)
     }
     run.blk = blk_rig_new(&config);
     run.in_flight = g_array_new(false, false, sizeof(unsigned));
-    for (unsigned i = num_kills(); i > 0; i--) {
+    for (unsigned i = num_rounds(); i > 0; i--) {
         for (int left = g_test_rand_int_range(0, MAX_PROGRESS); left > 0;
              left--) {
             fill_up(&run);
             wait_for_one(&run);
         }
         fill_up(&run);
-        kill_and_restart(&run);
+        setup->interrupt(&run);
     }
     while (run.num_jobs > 0) {
         wait_for_one(&run);
     }
     check_image(&run);
-    report(&run, setup->name);
+    report(&run, setup);
     g_array_unref(run.in_flight);
     blk_rig_free(run.blk);
 }
@@ -255,10 +331,10 @@ int main(int argc, char **argv)
 {
     blk_test_init(&argc, &argv);
     for (unsigned i = 0; i < G_N_ELEMENTS(setups); i++) {
-        g_autofree char *path =
-            g_strdup_printf("/blk/kill-loses-nothing/%s", setups[i].name);
+        g_autofree char *path = g_strdup_printf("/blk/%s-loses-nothing/%s",
+                                                setups[i].what, setups[i].name);
 
-        g_test_add_data_func(path, &setups[i], test_kill_loses_nothing);
+        g_test_add_data_func(path, &setups[i], test_nothing_is_lost);
     }
     return g_test_run();
 }
