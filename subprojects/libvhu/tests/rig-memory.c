@@ -151,3 +151,41 @@ int rig_memory_fd(Rig *rig)
 {
     return rig->memory.fd;
 }
+
+void *rig_local(Rig *rig, VhuGuestAddr addr)
+{
+    g_assert_cmphex(addr, >=, RIG_GUEST_BASE);
+    g_assert_cmphex(addr - RIG_GUEST_BASE, <, rig->memory.bytes);
+    return rig->memory.local + (addr - RIG_GUEST_BASE);
+}
+
+uint64_t rig_memory_bytes(const Rig *rig)
+{
+    return rig->memory.bytes;
+}
+
+uint64_t rig_region_bytes(const Rig *rig)
+{
+    return rig->memory.regions[0].size;
+}
+
+VhuMemRegion rig_region(const Rig *rig, unsigned index)
+{
+    g_assert_cmpuint(index, <, rig->memory.num_regions);
+    return rig->memory.regions[index];
+}
+
+/* This process goes on with a copy, so that a look at a ring is no fault. */
+void rig_truncate_memory(Rig *rig)
+{
+    RigMemory *memory = &rig->memory;
+    g_autofree uint8_t *copy = g_malloc(memory->bytes);
+
+    memcpy(copy, memory->local, memory->bytes);
+    if (mmap(memory->local, memory->bytes, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != memory->local ||
+        ftruncate(memory->fd, 0) < 0) {
+        rig_fail("truncating guest memory: %s", g_strerror(errno));
+    }
+    memcpy(memory->local, copy, memory->bytes);
+}

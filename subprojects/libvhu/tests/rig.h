@@ -163,6 +163,20 @@ VhuGuestAddr rig_addr(const Rig *rig, const void *data);
 /** Guest physical address. */
 VhuGuestAddr rig_guest_addr(const Rig *rig, const void *data);
 
+/** Where a guest physical address is in this process. */
+void *rig_local(Rig *rig, VhuGuestAddr addr);
+
+/** Bytes of guest memory, and of one region of it. */
+uint64_t rig_memory_bytes(const Rig *rig);
+uint64_t rig_region_bytes(const Rig *rig);
+
+/** A region, as the back end was told. @index: below num_regions. */
+VhuMemRegion rig_region(const Rig *rig, unsigned index);
+
+/** Truncate the file of guest memory: whoever else maps it loses it. What is
+ * in flight never comes back. */
+void rig_truncate_memory(Rig *rig);
+
 /* ---- requests: buffers of a queue ---- */
 
 typedef struct RigRequest {

@@ -12,13 +12,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-static void let_it_run(Toy *toy)
-{
-    for (int i = 0; i < 20; i++) {
-        vhu_loop_dispatch(toy_loop(toy), 1);
-    }
-}
-
 /* ---- negotiation ---- */
 
 static void test_offers_what_the_library_and_device_do(void)
@@ -319,7 +312,7 @@ static void test_reset_device(void)
     request = toy_submit(rig, 0);
     g_assert_cmpint(write(rig_kick_fd(rig, 0), &one, sizeof(one)), ==,
                     sizeof(one));
-    let_it_run(toy);
+    toy_idle(toy);
     g_assert_false(request->used); /* disabled by the reset */
     rig_enable_queue(rig, 0, true);
     rig_wait(request);
@@ -383,7 +376,7 @@ static void test_config_change_is_told(void)
     const unsigned seen = rig_config_changes(rig);
 
     rig_start(rig);
-    let_it_run(toy);
+    toy_idle(toy);
     g_assert_cmpint(toy_change_config(toy), ==, 0);
     rig_wait_config_change(rig, seen);
     g_assert_cmpint(toy_change_config(toy), ==, 0);
@@ -403,7 +396,7 @@ static void test_suspended_device_keeps_a_change_to_itself(void)
     toy_round_trip(rig, 0, 10);
     rig_stop(rig);
     g_assert_cmpint(toy_change_config(toy), ==, 0);
-    let_it_run(toy);
+    toy_idle(toy);
     g_assert_cmpuint(rig_config_changes(rig), ==, 0);
     rig_start(rig);
     rig_wait_config_change(rig, 0);

@@ -14,14 +14,6 @@
 
 #define INDEX_PAST_ALL 1u
 
-/* Give the back end every chance to do what it must not. */
-static void let_it_run(Toy *toy)
-{
-    for (int i = 0; i < 20; i++) {
-        vhu_loop_dispatch(toy_loop(toy), 1);
-    }
-}
-
 static bool was_used(RigRequest *request)
 {
     return request->used;
@@ -63,7 +55,7 @@ static void test_a_kick_starts_a_ring(void)
     rig_setup_queue(rig, 0);
     rig_enable_queue(rig, 0, true);
     request = add_quietly(rig, 0);
-    let_it_run(toy);
+    toy_idle(toy);
     g_assert_cmpstr(toy_events(toy), ==, "");
     g_assert_false(was_used(request));
 
@@ -87,7 +79,7 @@ static void test_a_stopped_ring_is_left_alone(void)
     g_assert_cmpstr(toy_events(toy), ==, "connect start 0 stopped 0");
     request = add_quietly(rig, 0);
     kick(rig, 0);
-    let_it_run(toy);
+    toy_idle(toy);
     g_assert_cmpstr(toy_events(toy), ==, "");
     g_assert_false(was_used(request));
 
@@ -128,7 +120,7 @@ static void test_enable_is_tracked_while_stopped(void)
     rig_setup_queue(rig, 0);
     request = add_quietly(rig, 0);
     kick(rig, 0);
-    let_it_run(toy);
+    toy_idle(toy);
     g_assert_false(was_used(request));
     rig_enable_queue(rig, 0, true);
     rig_wait(request);
@@ -146,7 +138,7 @@ static void test_kick_before_enable(void)
     rig_setup_queue(rig, 0);
     request = add_quietly(rig, 0);
     kick(rig, 0);
-    let_it_run(toy);
+    toy_idle(toy);
     g_assert_cmpstr(toy_events(toy), ==, "connect start 0");
     g_assert_false(was_used(request));
 
@@ -171,7 +163,7 @@ static void test_disabled_ring_waits(void)
     rig_enable_queue(rig, 0, false);
     request = add_quietly(rig, 0);
     kick(rig, 0);
-    let_it_run(toy);
+    toy_idle(toy);
     g_assert_false(was_used(request));
     rig_enable_queue(rig, 0, true);
     g_assert_cmpuint(rig_wait(request), ==, 16);
@@ -230,7 +222,7 @@ static void test_set_features_with_bit_30_does_not(void)
                                  rig_features(rig) |
                                      RIG_BIT(VHOST_USER_F_PROTOCOL_FEATURES)),
                     ==, 0);
-    let_it_run(toy);
+    toy_idle(toy);
     g_assert_false(was_used(request));
     rig_enable_queue(rig, 0, true);
     rig_wait(request);
@@ -250,7 +242,7 @@ static void test_reset_owner_disables(void)
     g_assert_cmpint(rig_call(rig, &reset_owner, NULL), ==, 0);
     request = add_quietly(rig, 0);
     kick(rig, 0);
-    let_it_run(toy);
+    toy_idle(toy);
     g_assert_false(was_used(request));
     rig_enable_queue(rig, 0, true);
     rig_wait(request);
@@ -369,7 +361,7 @@ static void test_stop_of_a_device_that_hangs(void)
     toy_wait_held(toy, 1);
     rc = vhu_frontend_stop_vring(rig_session(rig), 0, vhu_wait_then(&wait),
                                  NULL);
-    let_it_run(toy);
+    toy_idle(toy);
     g_assert_false(wait.done);
     toy_release(toy);
     g_assert_cmpint(rig_op(rig, rc, &wait), ==, 0);
@@ -408,7 +400,7 @@ static void test_kick_and_call_change_while_it_runs(void)
     set_fd(rig, VHOST_USER_SET_VRING_CALL, call_fd);
     request = add_quietly(rig, 0);
     g_assert_cmpint(write(kick_fd, &one, sizeof(one)), ==, sizeof(one));
-    let_it_run(toy);
+    toy_idle(toy);
     g_assert_cmpuint(toy_served(toy), ==, 1);
     g_assert_cmpint(read(call_fd, &count, sizeof(count)), ==, sizeof(count));
     g_assert_cmpuint(count, ==, 1);

@@ -8,6 +8,8 @@
 #define WAIT_MS    10000
 #define ECHO_BYTES 16u
 
+#define IDLE_ROUNDS 20
+
 /* ---- waiting ---- */
 
 void toy_until(Toy *toy, RigCondition done, void *opaque)
@@ -41,6 +43,32 @@ void toy_wait_held(Toy *toy, unsigned num)
     Count count = {.toy = toy, .num = num};
 
     toy_until(toy, has_held, &count);
+}
+
+typedef struct Line {
+    Toy *toy;
+    const char *text;
+} Line;
+
+static bool has_logged(void *opaque)
+{
+    const Line *line = opaque;
+
+    return toy_logged(line->toy, line->text);
+}
+
+void toy_wait_logged(Toy *toy, const char *text)
+{
+    Line line = {.toy = toy, .text = text};
+
+    toy_until(toy, has_logged, &line);
+}
+
+void toy_idle(Toy *toy)
+{
+    for (int i = 0; i < IDLE_ROUNDS; i++) {
+        vhu_loop_dispatch(toy_loop(toy), 1);
+    }
 }
 
 static bool have_ended(void *opaque)

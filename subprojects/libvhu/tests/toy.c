@@ -432,10 +432,12 @@ unsigned toy_held(Toy *toy)
     return (unsigned)g_atomic_int_get(&toy->held);
 }
 
+#define ALL_HELD UINT_MAX
+
 typedef struct Release {
     ToyConnection *connection; /* a reference */
     unsigned index;
-    bool reversed;
+    unsigned nth; /* or ALL_HELD */
 } Release;
 
 /* On the queue's loop. */
@@ -444,17 +446,18 @@ static void run_release(void *opaque)
     Release *release = opaque;
     Toy *toy = release->connection->toy;
     ToyQueue *mine = &release->connection->queues[release->index];
+    const unsigned nth = release->nth == ALL_HELD ? 0 : release->nth;
     VhuQueue *queue = NULL;
     VhuElement *element;
 
-    if (!g_queue_is_empty(&mine->held)) {
+    while ((element = g_queue_pop_nth(&mine->held, nth))) {
         queue = vhu_connection_queue(release->connection->connection,
                                      release->index);
-    }
-    while ((element = release->reversed ? g_queue_pop_tail(&mine->held)
-                                        : g_queue_pop_head(&mine->held))) {
         g_atomic_int_add(&toy->held, -1);
         give_back(toy, queue, element);
+        if (release->nth != ALL_HELD) {
+            break;
+        }
     }
     if (queue) {
         vhu_queue_flush(queue);
@@ -463,33 +466,34 @@ static void run_release(void *opaque)
     g_free(release);
 }
 
-static void release_all(Toy *toy, bool reversed)
+static void post_release(ToyConnection *connection, unsigned index,
+                         unsigned nth)
 {
-    for (unsigned i = 0; i < toy->connections->len; i++) {
-        ToyConnection *connection = g_ptr_array_index(toy->connections, i);
+    VhuQueue *queue = vhu_connection_queue(connection->connection, index);
+    Release *release = g_new0(Release, 1);
 
-        for (unsigned q = 0; q < toy->config.num_queues; q++) {
-            Release *release = g_new0(Release, 1);
-            VhuQueue *queue = vhu_connection_queue(connection->connection, q);
-
-            release->connection = g_atomic_rc_box_acquire(connection);
-            release->index = q;
-            release->reversed = reversed;
-            g_assert_cmpint(
-                vhu_loop_post(vhu_queue_loop(queue), run_release, release), ==,
-                0);
-        }
-    }
+    release->connection = g_atomic_rc_box_acquire(connection);
+    release->index = index;
+    release->nth = nth;
+    g_assert_cmpint(vhu_loop_post(vhu_queue_loop(queue), run_release, release),
+                    ==, 0);
 }
 
 void toy_release(Toy *toy)
 {
-    release_all(toy, false);
+    for (unsigned i = 0; i < toy->connections->len; i++) {
+        for (unsigned index = 0; index < toy->config.num_queues; index++) {
+            post_release(g_ptr_array_index(toy->connections, i), index,
+                         ALL_HELD);
+        }
+    }
 }
 
-void toy_release_reversed(Toy *toy)
+void toy_release_one(Toy *toy, unsigned nth)
 {
-    release_all(toy, true);
+    g_assert_cmpuint(toy->connections->len, >, 0);
+    post_release(g_ptr_array_index(toy->connections, toy->connections->len - 1),
+                 0, nth);
 }
 
 /* ---- looking at it ---- */

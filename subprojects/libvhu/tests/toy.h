@@ -64,8 +64,9 @@ unsigned toy_held(Toy *toy);
 /** Complete what is held back, in the order it was popped. */
 void toy_release(Toy *toy);
 
-/** The same in reverse order. */
-void toy_release_reversed(Toy *toy);
+/** Complete one of them. @nth: oldest first, from 0, of queue 0 of the newest
+ * connection. */
+void toy_release_one(Toy *toy, unsigned nth);
 
 /** Requests returned so far, and of them those marked resubmitted. */
 unsigned toy_served(Toy *toy);
@@ -102,6 +103,12 @@ void toy_until(Toy *toy, RigCondition done, void *opaque);
 
 /** Turn the loop until that many requests are held back. */
 void toy_wait_held(Toy *toy, unsigned num);
+
+/** Turn the loop until a line that holds @text is logged. */
+void toy_wait_logged(Toy *toy, const char *text);
+
+/** Turn the loop for a while: every chance to do what must not happen. */
+void toy_idle(Toy *toy);
 
 /** Turn the loop until that many connections have ended. */
 void toy_wait_ended(Toy *toy, unsigned num);
