@@ -12,7 +12,6 @@
 #include <endian.h>
 #include <glib/gstdio.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -67,9 +66,12 @@ static void stop_daemon(const Export *export)
 {
     g_autofree char *text = NULL;
     const int64_t deadline = vhu_now_ms() + BLK_DEADLINE_MS;
+    guint64 pid = 0;
 
     g_assert_true(g_file_get_contents(export->pid_file, &text, NULL, NULL));
-    g_assert_cmpint(kill((pid_t)atoi(text), SIGTERM), ==, 0);
+    g_assert_true(g_ascii_string_to_unsigned(g_strchomp(text), 10, 1, INT32_MAX,
+                                             &pid, NULL));
+    g_assert_cmpint(kill((pid_t)pid, SIGTERM), ==, 0);
     /* It removes the file as it ends. */
     while (g_file_test(export->pid_file, G_FILE_TEST_EXISTS)) {
         g_assert_cmpint(vhu_now_ms(), <, deadline);
