@@ -490,6 +490,34 @@ static void test_packed_last_has_next(void)
     raw_free(raw);
 }
 
+/* Addresses are checked then, too. */
+static void test_packed_unmapped(void)
+{
+    RawRing *raw = packed_busy();
+
+    raw_put(raw, ENTRY(0) + 24, "00 00 00 00 05 00 00 00");
+    raw_open(raw);
+    raw_pop_broken(raw, "descriptor 0: 7 bytes at 0x500000000 cannot be "
+                        "reached");
+    raw_free(raw);
+}
+
+/* Counters that say nothing: the order is any, but all come back. */
+static void test_same_counters(gconstpointer data)
+{
+    bool packed = GPOINTER_TO_UINT(data);
+    RawRing *raw = packed ? packed_busy() : split_new();
+
+    raw_put(raw, packed ? ENTRY(1) + 8 : SPLIT(3), packed ? "08" : "01");
+    raw_put(raw, packed ? ENTRY(2) + 8 : SPLIT(1), packed ? "08" : "01");
+    raw_put(raw, RAW_DRIVER, packed ? "" : "00 00  09 00");
+    raw_open(raw);
+    g_assert_cmpuint(raw_pop(raw)->id, ==, packed ? 0x31 : 1);
+    g_assert_cmpuint(raw_pop(raw)->id, ==, packed ? 0x32 : 3);
+    raw_pop_none(raw);
+    raw_free(raw);
+}
+
 /* A ring may be smaller than the region. */
 static void test_small_ring(gconstpointer data)
 {
@@ -544,6 +572,11 @@ int main(int argc, char **argv)
                          GUINT_TO_POINTER(1), test_suspended_is_resubmitted);
     g_test_add_func("/inflight/split/suspended-in-order",
                     test_suspended_in_order);
+    g_test_add_data_func("/inflight/split/same-counters", GUINT_TO_POINTER(0),
+                         test_same_counters);
+    g_test_add_data_func("/inflight/packed/same-counters", GUINT_TO_POINTER(1),
+                         test_same_counters);
+    g_test_add_func("/inflight/packed/unmapped", test_packed_unmapped);
     g_test_add_data_func("/inflight/split/small-ring", GUINT_TO_POINTER(0),
                          test_small_ring);
     g_test_add_data_func("/inflight/packed/small-ring", GUINT_TO_POINTER(1),

@@ -354,6 +354,21 @@ static void test_too_many_pieces(void)
     test_pieces(1025, "buffer 0 has more than 1024 pieces");
 }
 
+/* The last descriptor lies in two regions. */
+static void test_pieces_of_regions(void)
+{
+    RawRing *raw = raw_new(RAW_BASIC | RAW_INDIRECT, 8, 0);
+
+    raw_open(raw);
+    put_table(raw, 1024);
+    raw_put(raw, RAW_DATA + 16 * 1023,
+            "ff 9f 01 40 00 00 00 00  02 00 00 00  00 00");
+    raw_put(raw, RAW_DESC, "00 40 00 40 00 00 00 00  00 40 00 00  04 00");
+    raw_put(raw, RAW_DRIVER, "00 00  01 00  00 00");
+    raw_pop_broken(raw, "buffer 0 has more than 1024 pieces");
+    raw_free(raw);
+}
+
 /* Five descriptors of up to 2^30 bytes, the last of @last. */
 static void test_bytes(const char *last, bool good)
 {
@@ -414,6 +429,8 @@ int main(int argc, char **argv)
     g_test_add_func("/ring/split/most-pieces", test_most_pieces);
     g_test_add_func("/ring/split/too-many-pieces-is-refused",
                     test_too_many_pieces);
+    g_test_add_func("/ring/split/too-many-pieces-of-regions-is-refused",
+                    test_pieces_of_regions);
     g_test_add_func("/ring/split/most-bytes", test_most_bytes);
     g_test_add_func("/ring/split/too-many-bytes-is-refused",
                     test_too_many_bytes);

@@ -119,6 +119,30 @@ static void test_table_in_pieces(gconstpointer data)
     vhu_iotlb_free(iotlb);
 }
 
+/* A page of the table that only its second descriptor is on. */
+static void test_miss_far_in_table(void)
+{
+    RawRing *raw = raw_new(RAW_BASIC | RAW_INDIRECT, 4, 0);
+    VhuIotlb *iotlb = vhu_iotlb_new();
+
+    raw_open(raw);
+    vhu_ring_set_memory(raw->ring, raw->guest->memory, iotlb);
+    raw_put(raw, RAW_DESC, "00 00 00 10 00 00 00 00  00 30 00 00  04 00");
+    raw_put(raw, RAW_DRIVER, "00 00  01 00  00 00");
+    raw_put(raw, RAW_DATA,
+            "00 00 00 20 00 00 00 00  01 00 00 00  01 00  01 02");
+    raw_put(raw, RAW_DATA + 0x3010,
+            "00 01 00 20 00 00 00 00  02 00 00 00  00 00  00 00");
+    add_page(raw, iotlb, 0x10000000, RAW_DATA, VHOST_ACCESS_RO);
+    add_page(raw, iotlb, 0x10001000, RAW_DATA + 0x2000, VHOST_ACCESS_RO);
+    add_page(raw, iotlb, 0x20000000, 0x9000, VHOST_ACCESS_RO);
+    pop_misses(raw, 0x10002010, VHOST_ACCESS_RO);
+    add_page(raw, iotlb, 0x10002000, RAW_DATA + 0x3000, VHOST_ACCESS_RO);
+    raw_expect_pieces(raw, raw_pop(raw), "40009000+1 40009100+2 |");
+    raw_free(raw);
+    vhu_iotlb_free(iotlb);
+}
+
 static void test_not_permitted(void)
 {
     RawRing *raw = raw_new(RAW_BASIC, 4, 0);
@@ -449,6 +473,7 @@ int main(int argc, char **argv)
                          GUINT_TO_POINTER(0), test_table_in_pieces);
     g_test_add_data_func("/ring/iotlb/packed-table-in-pieces",
                          GUINT_TO_POINTER(1), test_table_in_pieces);
+    g_test_add_func("/ring/iotlb/miss-far-in-table", test_miss_far_in_table);
     g_test_add_func("/ring/iotlb/not-permitted", test_not_permitted);
     g_test_add_func("/ring/memory/element-keeps-memory",
                     test_element_keeps_memory);
