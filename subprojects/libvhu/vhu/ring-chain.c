@@ -64,9 +64,6 @@ int vhu_chain_add(VhuRing *ring, const VhuDesc *desc)
         return vhu_error_set(&ring->broken, EPROTO, 0, desc->len,
                              "buffer %u has more than 2^32 bytes", chain->id);
     }
-    if (desc->len == 0) {
-        return 0;
-    }
     ret = vhu_translate(&translator, &range, chain->iov + used,
                         (int)(VHU_MAX_PIECES - used), &ring->miss);
     if (ret < 0) {
@@ -98,9 +95,6 @@ static int check_table(VhuRing *ring, const VhuDesc *desc)
                              "descriptor %u: indirect table of %" PRIu32
                              " bytes",
                              at, desc->len);
-    }
-    if (desc->addr > UINT64_MAX - (desc->len - 1)) {
-        return translate_error(ring, desc, -EFAULT);
     }
     return 0;
 }
