@@ -8,8 +8,10 @@
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/loop.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #define HEADER_BYTES sizeof(struct virtio_blk_outhdr)
@@ -55,12 +57,75 @@ static void make_image(BlkRig *blk, const BlkRigConfig *config)
     g_assert_no_errno(ftruncate(blk->fd, (off_t)blk->bytes));
 }
 
+/* A free loop device, not ours yet; or -1. */
+static int open_free_loop(char **path)
+{
+    int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+    int number = control < 0 ? -1 : ioctl(control, LOOP_CTL_GET_FREE);
+    int fd = -1;
+
+    if (number >= 0) {
+        *path = g_strdup_printf("/dev/loop%d", number);
+        fd = open(*path, O_RDWR | O_CLOEXEC);
+    }
+    if (control >= 0) {
+        close(control);
+    }
+    return fd;
+}
+
+/* It goes when the last one closes it. */
+static bool make_loop(BlkRig *blk, uint32_t block_bytes)
+{
+    struct loop_config config = {
+        .fd = (uint32_t)blk->fd,
+        .block_size = block_bytes,
+        .info = {.lo_flags = LO_FLAGS_AUTOCLEAR},
+    };
+
+    /* Somebody else may take the free one first. */
+    for (int tries = 0; tries < 10; tries++) {
+        g_clear_pointer(&blk->loop, g_free);
+        blk->loop_fd = open_free_loop(&blk->loop);
+        if (blk->loop_fd < 0) {
+            return false;
+        }
+        if (ioctl(blk->loop_fd, LOOP_CONFIGURE, &config) == 0) {
+            return true;
+        }
+        close(blk->loop_fd);
+        blk->loop_fd = -1;
+    }
+    return false;
+}
+
+bool blk_can_loop(void)
+{
+    BlkRig blk = {.loop_fd = -1};
+    BlkRigConfig config = {0};
+    bool can;
+
+    make_image(&blk, &config);
+    can = make_loop(&blk, BLK_SECTOR);
+    if (can) {
+        close(blk.loop_fd);
+    } else {
+        g_test_skip("no loop device can be had");
+    }
+    close(blk.fd);
+    unlink(blk.path);
+    g_free(blk.path);
+    g_free(blk.loop);
+    return can;
+}
+
 static void spawn(BlkRig *blk, const BlkRigConfig *config)
 {
     static const char *const none[] = {NULL};
     const char *const *wrapper = config->wrapper ? config->wrapper : none;
     const char *const *options = config->options ? config->options : none;
-    g_autofree char *file = g_strdup_printf("--blk-file=%s", blk->path);
+    g_autofree char *file = g_strdup_printf(
+        "--blk-file=%s", blk->loop != NULL ? blk->loop : blk->path);
     g_autoptr(GPtrArray) argv = g_ptr_array_new();
 
     for (; *wrapper != NULL; wrapper++) {
@@ -79,7 +144,11 @@ BlkRig *blk_rig_new_daemon(const BlkRigConfig *config)
 {
     BlkRig *blk = g_new0(BlkRig, 1);
 
+    blk->loop_fd = -1;
     make_image(blk, config);
+    if (config->loop_bytes != 0) {
+        g_assert_true(make_loop(blk, config->loop_bytes));
+    }
     spawn(blk, config);
     return blk;
 }
@@ -105,6 +174,10 @@ void blk_rig_free(BlkRig *blk)
         g_assert_cmpint(rig_daemon_wait(blk->daemon, BLK_DEADLINE_MS), ==, 0);
     }
     rig_daemon_free(blk->daemon);
+    if (blk->loop_fd >= 0) {
+        close(blk->loop_fd);
+    }
+    g_free(blk->loop);
     close(blk->fd);
     unlink(blk->path);
     g_free(blk->path);
@@ -298,5 +371,7 @@ void blk_fill(void *data, size_t bytes, uint64_t sector, uint64_t version)
 void blk_image_read(const BlkRig *blk, uint64_t offset, void *data,
                     size_t bytes)
 {
-    g_assert_cmpint(pread(blk->fd, data, bytes, (off_t)offset), ==, bytes);
+    int fd = blk->loop_fd >= 0 ? blk->loop_fd : blk->fd;
+
+    g_assert_cmpint(pread(fd, data, bytes, (off_t)offset), ==, bytes);
 }

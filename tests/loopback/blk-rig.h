@@ -21,12 +21,16 @@ typedef struct BlkRigConfig {
     const char *const *wrapper; /* words before the program; or NULL */
     const char *folder;         /* of the image; NULL: the working folder */
     uint64_t image_bytes;       /* 0: BLK_IMAGE_BYTES */
+    uint32_t loop_bytes;        /* logical block of a loop device between image
+                                   and daemon; 0: none */
     RigConfig rig;
 } BlkRigConfig;
 
 typedef struct BlkRig {
-    char *path; /* of the image */
-    int fd;     /* the same file, our own */
+    char *path;  /* of the image, */
+    int fd;      /* our own */
+    char *loop;  /* path of the loop device, */
+    int loop_fd; /* our own; -1: none */
     uint64_t bytes;
     RigDaemon *daemon;
     Rig *rig; /* connected, queues started */
@@ -51,6 +55,9 @@ const char *blk_program(void);
 /** Whether the host's file system can do direct I/O; else says so by
  * g_test_skip. */
 bool blk_can_direct(void);
+
+/** Whether loop devices can be made; else says so by g_test_skip. */
+bool blk_can_loop(void);
 
 /* ---- requests ---- */
 
@@ -119,7 +126,7 @@ uint8_t blk_segments(Rig *rig, uint32_t type,
 /** Fill with bytes that say where and when they were written. */
 void blk_fill(void *data, size_t bytes, uint64_t sector, uint64_t version);
 
-/** The image file itself. */
+/** What is on the disk, without the daemon. */
 void blk_image_read(const BlkRig *blk, uint64_t offset, void *data,
                     size_t bytes);
 

@@ -9,6 +9,8 @@
 #include <endian.h>
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 /* At most so many requests in flight. */
 #define DEPTH 16u
@@ -264,6 +266,84 @@ static void run_threads_direct(const RigConfig *rig)
     }
 }
 
+/* ---- block devices ---- */
+
+typedef struct Device {
+    const char *name;
+    uint32_t block_bytes;
+    const char *const *options;
+} Device;
+
+static const char *const device_cached[] = {"--num-queues=2", NULL};
+static const char *const device_direct[] = {"--num-queues=2", "--direct", NULL};
+static const char *const device_threads[] = {"--num-queues=2", "--direct",
+                                             "--aio=threads", NULL};
+
+static const Device devices[] = {
+    {"cached", 512, device_cached},
+    {"direct", 512, device_direct},
+    {"direct-4096", 4096, device_direct},
+    {"threads-4096", 4096, device_threads},
+};
+
+static void test_a_device_is_served(gconstpointer data)
+{
+    const Device *device = data;
+    BlkRigConfig config = {
+        .options = device->options,
+        .loop_bytes = device->block_bytes,
+        .rig =
+            {
+                .num_queues = 2,
+                .queue_size = 128,
+                .features = RIG_BIT(VIRTIO_BLK_F_MQ) |
+                            RIG_BIT(VIRTIO_BLK_F_FLUSH) |
+                            RIG_BIT(VIRTIO_BLK_F_WRITE_ZEROES),
+            },
+    };
+
+    if (blk_can_loop()) {
+        run_random_io(&config);
+    }
+}
+
+static uint64_t allocated_bytes(const BlkRig *blk)
+{
+    struct stat st;
+
+    g_assert_no_errno(fsync(blk->loop_fd));
+    g_assert_no_errno(fstat(blk->fd, &st));
+    return (uint64_t)st.st_blocks * BLK_SECTOR;
+}
+
+static void test_a_device_is_discarded(void)
+{
+    BlkRigConfig config = {
+        .loop_bytes = 512,
+        .rig = {.features = RIG_BIT(VIRTIO_BLK_F_DISCARD) |
+                            RIG_BIT(VIRTIO_BLK_F_FLUSH)},
+    };
+    struct virtio_blk_discard_write_zeroes range = {
+        .num_sectors = htole32(1024),
+    };
+    size_t bytes = 1024 * BLK_SECTOR;
+    g_autofree uint8_t *data = g_malloc(bytes);
+    BlkRig *blk;
+
+    if (!blk_can_loop()) {
+        return;
+    }
+    blk = blk_rig_new(&config);
+    blk_fill(data, bytes, 0, 1);
+    g_assert_cmphex(blk_write(blk->rig, 0, data, bytes), ==, VIRTIO_BLK_S_OK);
+    g_assert_cmphex(blk_flush(blk->rig), ==, VIRTIO_BLK_S_OK);
+    g_assert_cmpuint(allocated_bytes(blk), >=, bytes);
+    g_assert_cmphex(blk_segments(blk->rig, VIRTIO_BLK_T_DISCARD, &range, 1), ==,
+                    VIRTIO_BLK_S_OK);
+    g_assert_cmpuint(allocated_bytes(blk), <, bytes);
+    blk_rig_free(blk);
+}
+
 /* ---- more at once than a queue's channel takes ---- */
 
 #define CROWD 400u
@@ -321,6 +401,14 @@ int main(int argc, char **argv)
                          test_a_crowd_is_served);
     g_test_add_data_func("/blk/data/a-crowd-is-served/threads", threads,
                          test_a_crowd_is_served);
+    for (unsigned i = 0; i < G_N_ELEMENTS(devices); i++) {
+        g_autofree char *path =
+            g_strdup_printf("/blk/data/device/%s", devices[i].name);
+
+        g_test_add_data_func(path, &devices[i], test_a_device_is_served);
+    }
+    g_test_add_func("/blk/data/device/is-discarded",
+                    test_a_device_is_discarded);
     rig_add_matrix("/blk/data/io_uring", run_io_uring);
     rig_add_matrix("/blk/data/io_uring+direct", run_direct);
     rig_add_matrix("/blk/data/threads", run_threads);
