@@ -2,74 +2,12 @@
 /* Owns the tests of the SIGBUS guard, through the mappings it guards. */
 #include "vhu/dirty.h"
 
+#include "tests/guard-world.h"
 #include "tests/own-process.h"
-#include "tests/shared-memory.h"
 
 #include <errno.h>
-#include <poll.h>
-#include <sys/eventfd.h>
 
 #define DEADLINE_MS 10000
-#define PAGES       64u
-
-/* ---- What the tests share ---- */
-
-static bool is_readable(int fd, int deadline_ms)
-{
-    struct pollfd pollfd = {.fd = fd, .events = POLLIN};
-
-    return poll(&pollfd, 1, deadline_ms) == 1;
-}
-
-/* Memory of a file that the test goes on holding; the fd of its loss. */
-typedef struct World {
-    int file;
-    int lost_fd;
-    VhuMemory *memory;
-    volatile uint8_t *local;
-} World;
-
-static World world_of(int file, uint64_t pages)
-{
-    VhuMemRegion region = shared_region(0, 0x7f0000000000, pages, 0);
-    World world = {
-        .file = file,
-        .lost_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
-    };
-
-    world.memory = shared_memory(&region, 1, dup(file), world.lost_fd);
-    world.local = vhu_memory_guest_ptr(world.memory, 0, pages * PAGE);
-    g_assert_nonnull(world.local);
-    return world;
-}
-
-static World world_new(void)
-{
-    vhu_memory_guard_install();
-    return world_of(shared_file(PAGES), PAGES);
-}
-
-static void world_free(World *world)
-{
-    vhu_memory_unref(world->memory);
-    close(world->file);
-    close(world->lost_fd);
-}
-
-/* A page whose access is a SIGBUS, mapped by nobody we know. */
-static volatile uint8_t *stray_page(void *at)
-{
-    int file = shared_file(1);
-    int flags = at ? MAP_SHARED | MAP_FIXED : MAP_SHARED;
-    uint8_t *page = mmap(at, PAGE, PROT_READ | PROT_WRITE, flags, file, 0);
-
-    g_assert_true(page != MAP_FAILED);
-    g_assert_cmpint(ftruncate(file, 0), ==, 0);
-    close(file);
-    return page;
-}
-
-/* ---- Loss ---- */
 
 typedef struct Hammer {
     World *world;
@@ -224,6 +162,52 @@ static void a_lost_region_is_not_carried_over(void)
     world_free(&world);
 }
 
+static void snapshots_that_follow_tell_the_same_eventfd(void)
+{
+    VhuMemTable table = {
+        .num_regions = 1,
+        .regions = {shared_region(0, 0, 1, 0)},
+    };
+    VhuMemRegion more = shared_region(PAGE, PAGE, 1, 0);
+    World world = world_new();
+    int file = shared_file(1);
+    VhuMemory *second;
+    VhuMemory *third;
+
+    second = vhu_memory_with_table(world.memory, &table, &world.file, NULL);
+    third = vhu_memory_with_region(second, &more, file, NULL);
+    g_assert_nonnull(third);
+    g_assert_cmpint(ftruncate(file, 0), ==, 0);
+    g_assert_cmpuint(*(uint8_t *)vhu_memory_guest_ptr(third, PAGE, 1), ==, 0);
+    g_assert_true(is_readable(world.lost_fd, 0));
+    g_assert_true(vhu_memory_lost(third));
+    g_assert_false(vhu_memory_lost(second));
+    vhu_memory_unref(second);
+    vhu_memory_unref(third);
+    close(file);
+    world_free(&world);
+}
+
+static void a_region_added_later_tells_the_same_eventfd(void)
+{
+    VhuMemRegion more = shared_region(PAGES * PAGE, 0, 1, 0);
+    VhuMemRegion last = shared_region((PAGES + 1) * PAGE, PAGE, 1, 0);
+    World world = world_new();
+    int file = shared_file(1);
+    VhuMemory *second =
+        vhu_memory_with_region(world.memory, &more, world.file, NULL);
+    VhuMemory *third = vhu_memory_with_region(second, &last, file, NULL);
+    uint8_t *local = vhu_memory_guest_ptr(third, last.guest_addr, 1);
+
+    g_assert_cmpint(ftruncate(file, 0), ==, 0);
+    g_assert_cmpuint(*local, ==, 0);
+    g_assert_true(is_readable(world.lost_fd, 0));
+    vhu_memory_unref(second);
+    vhu_memory_unref(third);
+    close(file);
+    world_free(&world);
+}
+
 static void a_lost_dirty_log_is_told(void)
 {
     VhuLogArea area = {.size = PAGE - 16, .offset = 16};
@@ -319,117 +303,6 @@ static void a_fault_is_caught_while_others_come_and_go(void)
     g_thread_join(thread);
 }
 
-/* ---- What is not ours ---- */
-
-static void a_fault_elsewhere_ends_the_process(void)
-{
-    World world = world_new();
-
-    *stray_page(NULL) = 1;
-    world_free(&world);
-}
-
-static void a_fault_where_a_mapping_was_ends_the_process(void)
-{
-    World world = world_new();
-    uint8_t *was = (uint8_t *)world.local;
-
-    world_free(&world);
-    *stray_page(was) = 1;
-}
-
-static void a_sent_signal_ends_the_process(void)
-{
-    World world = world_new();
-
-    g_assert_cmpint(raise(SIGBUS), ==, 0);
-    world_free(&world);
-}
-
-static void a_sent_signal_may_be_ignored(void)
-{
-    World world;
-
-    signal(SIGBUS, SIG_IGN);
-    world = world_new();
-    g_assert_cmpint(raise(SIGBUS), ==, 0);
-    g_assert_cmpint(ftruncate(world.file, 0), ==, 0);
-    g_assert_cmpuint(world.local[0], ==, 0);
-    world_free(&world);
-}
-
-static void an_ignored_fault_elsewhere_ends_the_process(void)
-{
-    signal(SIGBUS, SIG_IGN);
-    a_fault_elsewhere_ends_the_process();
-}
-
-static volatile uint8_t *expected_addr;
-
-static void exit_with_info(int number, siginfo_t *info, void *context)
-{
-    (void)context;
-    _exit(number == SIGBUS && info->si_addr == expected_addr ? 42 : 1);
-}
-
-static void a_handler_before_ours_gets_the_rest(void)
-{
-    struct sigaction action = {
-        .sa_sigaction = exit_with_info,
-        .sa_flags = SA_SIGINFO,
-    };
-    World world;
-
-    sigaction(SIGBUS, &action, NULL);
-    world = world_new();
-    vhu_memory_guard_install();
-    g_assert_cmpint(ftruncate(world.file, 0), ==, 0);
-    g_assert_cmpuint(world.local[0], ==, 0);
-    expected_addr = stray_page(NULL);
-    *expected_addr = 1;
-}
-
-static void exit_with_number(int number)
-{
-    _exit(number == SIGBUS ? 43 : 1);
-}
-
-static void a_plain_handler_before_ours_gets_the_rest(void)
-{
-    World world;
-
-    signal(SIGBUS, exit_with_number);
-    world = world_new();
-    *stray_page(NULL) = 1;
-    world_free(&world);
-}
-
-/* The mapping that a fault must not be taken for. */
-static VhuMemory *innocent;
-
-static void exit_if_innocent(int number)
-{
-    _exit(number == SIGBUS && !vhu_memory_lost(innocent) ? 42 : 1);
-}
-
-static void a_fault_just_past_a_mapping_is_not_its_own(void)
-{
-    World worlds[64];
-    unsigned i;
-
-    signal(SIGBUS, exit_if_innocent);
-    /* The kernel puts one right below another before long. */
-    for (i = 0; i < G_N_ELEMENTS(worlds); i++) {
-        worlds[i] = world_new();
-        if (i > 0 && worlds[i].local + PAGES * PAGE == worlds[i - 1].local) {
-            innocent = worlds[i].memory;
-            world_free(&worlds[i - 1]);
-            *stray_page((uint8_t *)worlds[i].local + PAGES * PAGE) = 1;
-        }
-    }
-    g_assert_not_reached();
-}
-
 static const ProcessTest tests[] = {
     {.path = "/guard/truncation-under-load-loses-the-region",
      .run = truncation_under_load_loses_the_region},
@@ -444,35 +317,16 @@ static const ProcessTest tests[] = {
      .run = only_who_touches_a_shared_file_loses_it},
     {.path = "/guard/a-lost-region-is-not-carried-over",
      .run = a_lost_region_is_not_carried_over},
+    {.path = "/guard/snapshots-that-follow-tell-the-same-eventfd",
+     .run = snapshots_that_follow_tell_the_same_eventfd},
+    {.path = "/guard/a-region-added-later-tells-the-same-eventfd",
+     .run = a_region_added_later_tells_the_same_eventfd},
     {.path = "/guard/a-lost-dirty-log-is-told",
      .run = a_lost_dirty_log_is_told},
     {.path = "/guard/every-one-of-many-mappings-is-guarded",
      .run = every_one_of_many_mappings_is_guarded},
     {.path = "/guard/a-fault-is-caught-while-others-come-and-go",
      .run = a_fault_is_caught_while_others_come_and_go},
-    {.path = "/guard/a-fault-elsewhere-ends-the-process",
-     .run = a_fault_elsewhere_ends_the_process,
-     .signal = SIGBUS},
-    {.path = "/guard/a-fault-where-a-mapping-was-ends-the-process",
-     .run = a_fault_where_a_mapping_was_ends_the_process,
-     .signal = SIGBUS},
-    {.path = "/guard/a-fault-just-past-a-mapping-is-not-its-own",
-     .run = a_fault_just_past_a_mapping_is_not_its_own,
-     .code = 42},
-    {.path = "/guard/a-sent-signal-ends-the-process",
-     .run = a_sent_signal_ends_the_process,
-     .signal = SIGBUS},
-    {.path = "/guard/a-sent-signal-may-be-ignored",
-     .run = a_sent_signal_may_be_ignored},
-    {.path = "/guard/an-ignored-fault-elsewhere-ends-the-process",
-     .run = an_ignored_fault_elsewhere_ends_the_process,
-     .signal = SIGBUS},
-    {.path = "/guard/a-handler-before-ours-gets-the-rest",
-     .run = a_handler_before_ours_gets_the_rest,
-     .code = 42},
-    {.path = "/guard/a-plain-handler-before-ours-gets-the-rest",
-     .run = a_plain_handler_before_ours_gets_the_rest,
-     .code = 43},
 };
 
 static const ProcessTest huge_test = {

@@ -118,6 +118,64 @@ static void test_a_range_over_adjacent_regions_is_pieces(void)
     vhu_memory_unref(memory);
 }
 
+/* Regions of a few bytes, in guest and user addresses the same: a hole at 0,
+ * one at 9. */
+static const uint64_t tiny_starts[] = {1, 4, 5, 10, 12};
+static const uint64_t tiny_sizes[] = {3, 1, 4, 2, 1};
+
+#define TINY_END 16u
+
+static void check_range(const VhuMemory *memory, uint64_t addr, uint64_t size)
+{
+    uint8_t *expected[TINY_END] = {NULL};
+    struct iovec iov[ROOM];
+    bool whole = true;
+    unsigned done = 0;
+    uint64_t i;
+    int ret = vhu_memory_guest_iov(memory, addr, size, iov, ROOM);
+
+    for (i = 0; i < size; i++) {
+        expected[i] = vhu_memory_guest_ptr(memory, addr + i, 1);
+        whole = whole && expected[i];
+    }
+    if (!whole) {
+        g_assert_cmpint(ret, ==, -EFAULT);
+        return;
+    }
+    g_assert_cmpint(ret, >=, 0);
+    for (i = 0; i < (uint64_t)ret; i++) {
+        g_assert_true(iov[i].iov_base == expected[done]);
+        done += (unsigned)iov[i].iov_len;
+    }
+    g_assert_cmpuint(done, ==, size);
+}
+
+static void test_pieces_are_exactly_the_range(void)
+{
+    VhuMemRegion regions[G_N_ELEMENTS(tiny_starts)];
+    VhuMemory *memory;
+    uint64_t addr;
+    uint64_t size;
+    unsigned i;
+
+    for (i = 0; i < G_N_ELEMENTS(regions); i++) {
+        regions[i] = (VhuMemRegion){
+            .guest_addr = tiny_starts[i],
+            .user_addr = tiny_starts[i],
+            .size = tiny_sizes[i],
+            .mmap_offset = i * PAGE,
+        };
+    }
+    memory = shared_memory(regions, G_N_ELEMENTS(regions),
+                           shared_file(G_N_ELEMENTS(regions)), -1);
+    for (addr = 0; addr < TINY_END; addr++) {
+        for (size = 0; size <= TINY_END - addr; size++) {
+            check_range(memory, addr, size);
+        }
+    }
+    vhu_memory_unref(memory);
+}
+
 static void test_a_range_with_a_hole_is_no_range(void)
 {
     VhuMemRegion regions[] = {
@@ -413,6 +471,8 @@ int main(int argc, char **argv)
                     test_a_pointer_is_good_for_all_of_its_range);
     g_test_add_func("/memory/a-range-over-adjacent-regions-is-pieces",
                     test_a_range_over_adjacent_regions_is_pieces);
+    g_test_add_func("/memory/pieces-are-exactly-the-range",
+                    test_pieces_are_exactly_the_range);
     g_test_add_func("/memory/a-range-with-a-hole-is-no-range",
                     test_a_range_with_a_hole_is_no_range);
     g_test_add_func("/memory/the-end-of-the-address-space-is-reached",

@@ -122,8 +122,9 @@ VHU_API int vhu_memory_user_iov(const VhuMemory *memory, VhuUserAddr addr,
 
 /**
  * Whether a region was lost: its file was truncated under us. From then on
- * the lost pages read as zero and writes to them go nowhere; the connection
- * must end. Any thread.
+ * the region reads as zero from the page that faulted, and writes there go
+ * nowhere; the connection must end. A system call that is handed such an
+ * address fails with EFAULT instead, and loses nothing. Any thread.
  */
 VHU_API bool vhu_memory_lost(const VhuMemory *memory);
 
