@@ -5,6 +5,8 @@
  */
 #include "tests/toy.h"
 
+#include "vhu/clock.h"
+
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -12,6 +14,7 @@
 #include <unistd.h>
 
 #define MAX_THREADS 4
+#define SOON_MS     50
 
 const VhuUuid toy_uuid = {.bytes = {0x54, 0x4f, 0x59, 1}};
 
@@ -20,6 +23,7 @@ struct Toy {
     VhuLoop *loop;
     VhuBackend *backend;
     VhuThread *threads[MAX_THREADS];
+    VhuTimer *soon;
     GPtrArray *connections; /* ToyConnection, oldest first; control thread */
     int hold;               /* atomic */
     unsigned held;          /* atomic */
@@ -299,6 +303,11 @@ static void on_disconnected(void *opaque, VhuConnection *connection,
 
 /* ---- life ---- */
 
+static void release_now(void *opaque)
+{
+    toy_release(opaque);
+}
+
 static uint64_t masked_by_environment(void)
 {
     const char *bit = g_getenv("VHU_MASK_BACKEND");
@@ -355,8 +364,12 @@ Toy *toy_new(const ToyConfig *config)
         .config_bytes = TOY_CONFIG_BYTES,
     };
     mine.opaque = toy;
-    toy->loop = vhu_loop_new(&err);
-    g_assert_cmpstr(err.text, ==, "");
+    toy->loop = toy->config.loop;
+    if (!toy->loop) {
+        toy->loop = vhu_loop_new(&err);
+        g_assert_cmpstr(err.text, ==, "");
+    }
+    toy->soon = vhu_loop_timer(toy->loop, release_now, toy);
     toy->backend = vhu_backend_new(toy->loop, &info, toy, &mine, &err);
     g_assert_cmpstr(err.text, ==, "");
     start_threads(toy);
@@ -381,7 +394,10 @@ void toy_free(Toy *toy)
         vhu_thread_free(toy->threads[i]);
     }
     vhu_backend_free(toy->backend);
-    vhu_loop_free(toy->loop);
+    vhu_timer_free(toy->soon);
+    if (!toy->config.loop) {
+        vhu_loop_free(toy->loop);
+    }
     close(toy->object);
     g_ptr_array_unref(toy->connections);
     g_string_free(toy->events, TRUE);
@@ -487,6 +503,11 @@ void toy_release(Toy *toy)
                          ALL_HELD);
         }
     }
+}
+
+void toy_release_soon(Toy *toy)
+{
+    vhu_timer_set(toy->soon, vhu_now_ms() + SOON_MS);
 }
 
 void toy_release_one(Toy *toy, unsigned nth)

@@ -36,6 +36,7 @@ typedef struct ToyConfig {
     bool refuses;             /* every connection */
     uint32_t max_queue_size;
     uint64_t protocol_masked;
+    VhuLoop *loop; /* of another toy, to share; NULL: its own */
 } ToyConfig;
 
 /** Make it. @config: may be NULL. */
@@ -63,6 +64,9 @@ unsigned toy_held(Toy *toy);
 
 /** Complete what is held back, in the order it was popped. */
 void toy_release(Toy *toy);
+
+/** The same in a moment, while the test waits for something else. */
+void toy_release_soon(Toy *toy);
 
 /** Complete one of them. @nth: oldest first, from 0, of queue 0 of the newest
  * connection. */

@@ -34,15 +34,28 @@ static int install(VhuConnection *connection, VhuMemory *next, VhuError *err)
     return ret < 0 ? ret : vhu_connection_wait(connection, NULL);
 }
 
+/* The front end has taken the bases that a reply told. */
+static int take_postcopy_ack(VhuConnection *connection, const VhuMessage *msg,
+                             VhuError *err)
+{
+    if (!connection->postcopy_ack) {
+        return vhu_error_set(
+            err, EPROTO, msg->request, msg->payload.u64,
+            "%s: an acknowledgement, with nothing to acknowledge",
+            vhu_message_spec(VHU_FROM_FRONTEND, msg->request)->name);
+    }
+    connection->postcopy_ack = false;
+    return 0;
+}
+
 static int set_mem_table(VhuConnection *connection, VhuMessage *msg,
                          VhuMessage *reply, VhuError *err)
 {
     const VhuMemTable *table = &msg->payload.table;
     VhuMemory *next;
 
-    if (connection->postcopy_ack && table->num_regions == 0) {
-        connection->postcopy_ack = false; /* not a table, an answer */
-        return 0;
+    if (msg->kind == VHU_PAYLOAD_U64) {
+        return take_postcopy_ack(connection, msg, err);
     }
     next = vhu_memory_with_table(connection->memory, table, msg->fds, err);
     if (!next) {
@@ -61,9 +74,12 @@ static int add_mem_reg(VhuConnection *connection, VhuMessage *msg,
                        VhuMessage *reply, VhuError *err)
 {
     const VhuMemRegion *region = &msg->payload.region;
-    VhuMemory *next =
-        vhu_memory_with_region(connection->memory, region, msg->fds[0], err);
+    VhuMemory *next;
 
+    if (msg->kind == VHU_PAYLOAD_U64) {
+        return take_postcopy_ack(connection, msg, err);
+    }
+    next = vhu_memory_with_region(connection->memory, region, msg->fds[0], err);
     if (!next) {
         return err->code ? -err->code : -EINVAL;
     }
@@ -71,6 +87,7 @@ static int add_mem_reg(VhuConnection *connection, VhuMessage *msg,
         VhuMemTable table = {.num_regions = 1, .regions = {*region}};
 
         vhu_postcopy_bases(next, &table);
+        connection->postcopy_ack = true;
         reply->kind = VHU_PAYLOAD_MEM_REGION;
         reply->payload.region = table.regions[0];
     }
