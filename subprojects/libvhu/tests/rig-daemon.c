@@ -313,3 +313,21 @@ unsigned rig_anonymous_kib(pid_t pid)
     g_assert_nonnull(line);
     return (unsigned)g_ascii_strtoull(line + strlen("\nRssAnon:"), NULL, 10);
 }
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SANITIZED 1
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
+
+bool rig_memory_is_plain(void)
+{
+    const char *preload = g_getenv("LD_PRELOAD");
+
+    return !SANITIZED && !(preload && strstr(preload, "vgpreload"));
+}
