@@ -284,7 +284,8 @@ static void test_kill(gconstpointer data)
             kill_everywhere(&world, 0, 40, rand);
         }
     }
-    g_test_message("%u kill points", world.points);
+    g_test_message("result: ring-kill %s points: %u", scenarios[i].name,
+                   world.points);
     g_assert_cmpuint(world.points, >, 1000);
     world_clear(&world);
     g_rand_free(rand);

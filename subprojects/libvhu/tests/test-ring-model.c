@@ -7,6 +7,10 @@
  */
 #include "tests/ring-model.h"
 
+#include <inttypes.h>
+
+#define NUM_OPS 6000u
+
 typedef void (*Prepare)(Model *model);
 
 /* Returns how far the used position came. */
@@ -45,19 +49,25 @@ static void test_random(gconstpointer data)
     static const uint32_t split_sizes[] = {1, 2, 4, 16, 64, 256};
     static const uint32_t packed_sizes[] = {1, 2, 3, 7, 16, 100, 255};
     uint64_t features = guest_features(GPOINTER_TO_UINT(data));
+    g_autofree char *name = guest_features_name(features);
     bool packed = features & BIT(VIRTIO_F_RING_PACKED);
+    const uint32_t *sizes = packed ? packed_sizes : split_sizes;
     unsigned num =
         packed ? G_N_ELEMENTS(packed_sizes) : G_N_ELEMENTS(split_sizes);
+    unsigned rounds = g_test_slow() ? 200 : 1;
+    uint64_t used = 0;
 
-    for (unsigned i = 0; i < num; i++) {
-        run(features, packed ? packed_sizes[i] : split_sizes[i], 6000, NULL);
+    for (unsigned i = 0; i < rounds * num; i++) {
+        used += run(features, sizes[i % num], NUM_OPS, NULL);
     }
+    g_test_message("result: ring-model %s operations: %u, used: %" PRIu64, name,
+                   rounds * num * NUM_OPS, used);
 }
 
 static void test_notify_on_empty(void)
 {
-    run(guest_features(0) | BIT(VIRTIO_F_NOTIFY_ON_EMPTY), 16, 6000, NULL);
-    run(guest_features(4) | BIT(VIRTIO_F_NOTIFY_ON_EMPTY), 16, 6000, NULL);
+    run(guest_features(0) | BIT(VIRTIO_F_NOTIFY_ON_EMPTY), 16, NUM_OPS, NULL);
+    run(guest_features(4) | BIT(VIRTIO_F_NOTIFY_ON_EMPTY), 16, NUM_OPS, NULL);
 }
 
 /* One buffer after the other, until the index is about to wrap. */
@@ -76,8 +86,8 @@ static void test_index_wraps(gconstpointer data)
 {
     uint64_t features = guest_features(GPOINTER_TO_UINT(data));
 
-    g_assert_cmpuint(run(features, 4, 6000, near_the_wrap), >, 65536);
-    g_assert_cmpuint(run(features, 64, 6000, near_the_wrap), >, 65536);
+    g_assert_cmpuint(run(features, 4, NUM_OPS, near_the_wrap), >, 65536);
+    g_assert_cmpuint(run(features, 64, NUM_OPS, near_the_wrap), >, 65536);
 }
 
 /* Every descriptor is out: indices differ by as much as they can. */
