@@ -31,7 +31,8 @@ static Rig *tracked_rig(Toy *toy, uint64_t features)
 
 static void expect_used(Rig *rig, RigRequest *request)
 {
-    g_assert_true(rig_next_used(rig, 0, 10000) == request);
+    g_assert_true(rig_next_used(rig, 0, rig_config(rig)->timeout_ms) ==
+                  request);
     toy_check(request);
 }
 
