@@ -253,6 +253,8 @@ static BlkNext next_step(const BlkImage *image, BlkIo *io)
         return transfer(
             io, io->op == BLK_OP_READ ? BLK_CALL_READ : BLK_CALL_WRITE,
             io->bounce != NULL ? fill_window_with_bounce : fill_window);
+    case BLK_OP_FILL:
+        return transfer(io, BLK_CALL_FILL, fill_window);
     case BLK_OP_FLUSH:
         return sync_step(io);
     case BLK_OP_DISCARD:
@@ -330,6 +332,7 @@ BlkNext blk_io_advance(BlkImage *image, BlkIo *io, int64_t result)
     switch (io->step.call) {
     case BLK_CALL_READ:
     case BLK_CALL_WRITE:
+    case BLK_CALL_FILL:
         return advance_transfer(image, io, result);
     case BLK_CALL_SYNC:
         return finish(io, (int)result);
@@ -339,6 +342,14 @@ BlkNext blk_io_advance(BlkImage *image, BlkIo *io, int64_t result)
         break;
     }
     return advance_range(image, io, result);
+}
+
+static int64_t zero_window(const BlkIo *io)
+{
+    for (uint32_t i = 0; i < io->step.num_iov; i++) {
+        memset(io->window[i].iov_base, 0, io->window[i].iov_len);
+    }
+    return (int64_t)io->step.size;
 }
 
 int64_t blk_io_run_step(BlkIo *io)
@@ -367,6 +378,8 @@ int64_t blk_io_run_step(BlkIo *io)
     case BLK_CALL_IOCTL:
         result = ioctl(step->fd, step->request, range);
         break;
+    case BLK_CALL_FILL:
+        return zero_window(io);
     }
     return result < 0 ? -errno : result;
 }

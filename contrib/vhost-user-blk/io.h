@@ -29,6 +29,7 @@ typedef enum BlkOp {
     BLK_OP_DISCARD,    /* contents may be lost */
     BLK_OP_ZERO,       /* reads as zeroes, stays allocated */
     BLK_OP_ZERO_UNMAP, /* reads as zeroes, space may be given back */
+    BLK_OP_FILL,       /* not the image, the pieces are zeroed */
 } BlkOp;
 
 typedef enum BlkCall {
@@ -38,6 +39,7 @@ typedef enum BlkCall {
     BLK_CALL_SYNC,
     BLK_CALL_FALLOCATE,
     BLK_CALL_IOCTL, /* with a range of two uint64_t */
+    BLK_CALL_FILL,  /* zero the window: no system call, but long */
 } BlkCall;
 
 typedef struct BlkStep {

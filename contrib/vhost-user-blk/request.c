@@ -235,13 +235,34 @@ static int begin_kind(BlkRequest *request, const BlkDisk *disk)
     return VIRTIO_BLK_S_UNSUPP;
 }
 
+/* The rest of the data, up to the status, is zeroed: the driver is told that
+ * all of the buffer was written. */
+static BlkRequestNext fill_rest(BlkRequest *request)
+{
+    VhuElement *element = request->element;
+    uint64_t rest = element->in_bytes - 1 - request->filled;
+
+    if (rest <= BLK_MAX_ZERO_FILL) {
+        return BLK_REQUEST_DONE;
+    }
+    request->has_filled = true;
+    request->io.op = BLK_OP_FILL;
+    request->io.iov = element->in;
+    request->io.num_iov = element->num_in;
+    request->io.iov_skip = request->filled;
+    request->io.offset = 0;
+    request->io.size = rest;
+    request->filled += rest;
+    return BLK_REQUEST_IO;
+}
+
 static BlkRequestNext settle(BlkRequest *request, int status)
 {
     if (status == NEEDS_IO) {
         return BLK_REQUEST_IO;
     }
     request->status = (uint8_t)status;
-    return BLK_REQUEST_DONE;
+    return fill_rest(request);
 }
 
 BlkRequestNext blk_request_begin(BlkRequest *request, VhuElement *element,
@@ -249,6 +270,7 @@ BlkRequestNext blk_request_begin(BlkRequest *request, VhuElement *element,
 {
     request->element = element;
     request->has_status = element->in_bytes > 0;
+    request->has_filled = false;
     request->filled = 0;
     request->next_segment = 0;
     request->num_segments = 0;
@@ -261,6 +283,9 @@ BlkRequestNext blk_request_begin(BlkRequest *request, VhuElement *element,
 
 BlkRequestNext blk_request_io_done(BlkRequest *request, int result)
 {
+    if (request->has_filled) {
+        return BLK_REQUEST_DONE;
+    }
     if (result < 0) {
         return settle(request, VIRTIO_BLK_S_IOERR);
     }
@@ -278,14 +303,11 @@ uint32_t blk_request_end(BlkRequest *request)
     if (!request->has_status) {
         return 0;
     }
-    if (data - request->filled <= BLK_MAX_ZERO_FILL) {
-        while (request->filled < data) {
-            request->filled += vhu_element_write(
-                element, request->filled, blk_zero_chunk,
-                MIN(data - request->filled, BLK_ZERO_CHUNK_BYTES));
-        }
+    while (request->filled < data) {
+        request->filled += vhu_element_write(
+            element, request->filled, blk_zero_chunk,
+            MIN(data - request->filled, BLK_ZERO_CHUNK_BYTES));
     }
     vhu_element_write(element, data, &request->status, 1);
-    return (uint32_t)MIN(request->filled == data ? data + 1 : request->filled,
-                         UINT32_MAX);
+    return (uint32_t)MIN(element->in_bytes, UINT32_MAX);
 }

@@ -17,9 +17,9 @@
 #define BLK_MAX_DISCARD_SECTORS (1u << 22)
 #define BLK_MAX_ZERO_SECTORS    (1u << 18)
 
-/* What a read that fails, and what is asked to fill more than it has, zeroes
- * at most; what is beyond is not counted as written. */
-#define BLK_MAX_ZERO_FILL (4u * 1024u * 1024u)
+/* What a read that fails, and what has more room than it fills, zeroes at once
+ * of the rest; more takes an I/O of its own. */
+#define BLK_MAX_ZERO_FILL (256u * 1024u)
 
 /* The disk as a request finds it. */
 typedef struct BlkDisk {
@@ -35,6 +35,7 @@ typedef struct BlkRequest {
     void *owner; /* the queue's */
     uint8_t status;
     bool has_status; /* there is a byte for it */
+    bool has_filled; /* the last I/O zeroed the rest */
     uint64_t filled; /* data bytes written from the start, for the driver */
     unsigned next_segment;
     unsigned num_segments;

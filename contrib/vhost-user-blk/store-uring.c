@@ -13,6 +13,9 @@
 
 /* Room for every I/O and for a cancellation. */
 #define RING_ENTRIES (2 * BLK_CHANNEL_DEPTH)
+/* What the page cache may copy before submit returns; more is left to the
+ * kernel's threads, so that others on the loop need not wait for it. */
+#define MAX_INLINE_BYTES (512u * 1024u)
 /* When the kernel had no memory for a submission. */
 #define RETRY_MS 1
 
@@ -194,7 +197,7 @@ static int uring_open(BlkChannel *channel)
 
 static bool needs_worker(const UringStore *store, const BlkIo *io)
 {
-    return io->step.call == BLK_CALL_IOCTL ||
+    return io->step.call == BLK_CALL_IOCTL || io->step.call == BLK_CALL_FILL ||
            (io->step.call == BLK_CALL_FALLOCATE && !store->has_fallocate);
 }
 
@@ -219,11 +222,15 @@ static void prepare(struct io_uring_sqe *sqe, BlkIo *io)
                                 step->size);
         break;
     case BLK_CALL_IOCTL:
+    case BLK_CALL_FILL:
     case BLK_CALL_NONE:
         io_uring_prep_nop(sqe);
         break;
     }
     io_uring_sqe_set_data(sqe, io);
+    if (step->size > MAX_INLINE_BYTES) {
+        sqe->flags |= IOSQE_ASYNC;
+    }
 }
 
 static void uring_issue(BlkChannel *channel, BlkIo *io)

@@ -386,6 +386,24 @@ static void test_direct_bounces_each_misaligned_address(void)
     tear_down(&f);
 }
 
+static void test_filling_zeroes_the_pieces(void)
+{
+    Fixture f;
+
+    set_up(&f, &direct_image, BLK_OP_FILL, 4096);
+    memset(f.data, 0xff, 4096);
+    f.io.iov_skip = 5;
+    f.io.size = 1000;
+    g_assert_false(blk_io_needs_bounce(&f.image, &f.io));
+    begin(&f);
+    finish(&f, blk_io_run_step(&f.io), 0);
+    g_assert_cmphex(f.data[4], ==, 0xff);
+    g_assert_cmphex(f.data[5], ==, 0);
+    g_assert_cmphex(f.data[1004], ==, 0);
+    g_assert_cmphex(f.data[1005], ==, 0xff);
+    tear_down(&f);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -421,5 +439,7 @@ int main(int argc, char **argv)
                     test_direct_leaves_odd_ranges_to_the_cache);
     g_test_add_func("/blk/io/direct-bounces-each-misaligned-address",
                     test_direct_bounces_each_misaligned_address);
+    g_test_add_func("/blk/io/filling-zeroes-the-pieces",
+                    test_filling_zeroes_the_pieces);
     return g_test_run();
 }

@@ -243,7 +243,7 @@ static void test_failed_read_is_zeroed(void)
     }
 }
 
-static void test_large_failed_read_is_not_counted(void)
+static void test_large_failed_read_is_zeroed_by_an_io(void)
 {
     Buffer b;
     size_t size = BLK_MAX_ZERO_FILL + 512;
@@ -255,8 +255,11 @@ static void test_large_failed_read_is_not_counted(void)
     b.in_iov[1] = (struct iovec){.iov_base = b.in, .iov_len = 1};
     b.element.num_in = 2;
     b.element.in_bytes = size + 1;
-    g_assert_cmpint(begin(&b, &plain_disk), ==, BLK_REQUEST_DONE);
-    g_assert_cmpuint(blk_request_end(&b.request), ==, 0);
+    g_assert_cmpint(begin(&b, &plain_disk), ==, BLK_REQUEST_IO);
+    check_io(&b, BLK_OP_FILL, 0, size);
+    g_assert_true(b.request.io.iov == b.in_iov);
+    g_assert_cmpint(blk_request_io_done(&b.request, 0), ==, BLK_REQUEST_DONE);
+    g_assert_cmpuint(blk_request_end(&b.request), ==, size + 1);
     g_assert_cmphex(b.in[0], ==, IOERR);
 }
 
@@ -453,8 +456,8 @@ int main(int argc, char **argv)
                     test_framing_is_arbitrary);
     g_test_add_func("/blk/request/failed-read-is-zeroed",
                     test_failed_read_is_zeroed);
-    g_test_add_func("/blk/request/large-failed-read-is-not-counted",
-                    test_large_failed_read_is_not_counted);
+    g_test_add_func("/blk/request/large-failed-read-is-zeroed-by-an-io",
+                    test_large_failed_read_is_zeroed_by_an_io);
     g_test_add_func("/blk/request/the-last-sector-can-be-had",
                     test_the_last_sector_can_be_had);
     g_test_add_func("/blk/request/write-through-is-passed-on",
