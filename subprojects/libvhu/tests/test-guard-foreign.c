@@ -107,20 +107,28 @@ static void exit_if_innocent(int number)
     _exit(number == SIGBUS && !vhu_memory_lost(innocent) ? 42 : 1);
 }
 
+/* If they touch, put a fault right past the lower one, in the other's place. */
+static void fault_past(World *low, World *high)
+{
+    if (low->local + PAGES * PAGE == high->local) {
+        innocent = low->memory;
+        world_free(high);
+        *stray_page((uint8_t *)low->local + PAGES * PAGE) = 1;
+    }
+}
+
 static void a_fault_just_past_a_mapping_is_not_its_own(void)
 {
     World worlds[64];
     unsigned i;
 
     signal(SIGBUS, exit_if_innocent);
-    /* The kernel puts one right below another before long. */
-    for (i = 0; i < G_N_ELEMENTS(worlds); i++) {
+    worlds[0] = world_new();
+    /* The kernel puts one right above or below another before long. */
+    for (i = 1; i < G_N_ELEMENTS(worlds); i++) {
         worlds[i] = world_new();
-        if (i > 0 && worlds[i].local + PAGES * PAGE == worlds[i - 1].local) {
-            innocent = worlds[i].memory;
-            world_free(&worlds[i - 1]);
-            *stray_page((uint8_t *)worlds[i].local + PAGES * PAGE) = 1;
-        }
+        fault_past(&worlds[i - 1], &worlds[i]);
+        fault_past(&worlds[i], &worlds[i - 1]);
     }
     g_assert_not_reached();
 }

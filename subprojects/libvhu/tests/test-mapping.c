@@ -191,7 +191,7 @@ static char *mapping_flags(const void *local)
     g_autofree char *start = NULL;
     unsigned i = 0;
 
-    start = g_strdup_printf("%lx-", (unsigned long)(uintptr_t)local);
+    start = g_strdup_printf("%08lx-", (unsigned long)(uintptr_t)local);
     g_assert_true(g_file_get_contents("/proc/self/smaps", &smaps, NULL, NULL));
     lines = g_strsplit(smaps, "\n", -1);
     while (lines[i] && !g_str_has_prefix(lines[i], start)) {

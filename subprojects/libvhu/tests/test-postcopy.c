@@ -100,8 +100,8 @@ static G_GNUC_NORETURN void backend_main(int file, int socket, BackendFn fn)
     g_assert_cmpint(vhu_postcopy_bases(memory, &table), ==, 0);
     send_fd(socket, uffd, table.regions[0].user_addr);
     fn(vhu_memory_guest_ptr(memory, GUEST, PAGES * PAGE), socket);
+    vhu_postcopy_close(uffd, memory);
     vhu_memory_unref(memory);
-    close(uffd);
     _exit(0);
 }
 
@@ -315,37 +315,85 @@ static void test_registering_with_another_fd_is_refused(void)
     vhu_memory_unref(memory);
 }
 
-/* ---- A front end that goes away ---- */
+/* ---- The end of it ---- */
 
+/* By a system call, which tells a tool that runs threads in turns that this
+ * one may wait. */
 static gpointer touch_thread(gpointer opaque)
 {
-    return GUINT_TO_POINTER(*(volatile uint8_t *)opaque + 1u);
+    int zero = open("/dev/zero", O_RDONLY);
+    ssize_t ret = read(zero, opaque, 1);
+
+    close(zero);
+    return GINT_TO_POINTER((int)ret);
 }
 
-static void test_the_last_close_wakes_who_waits(void)
-{
-    VhuMemRegion region = shared_region(GUEST, USER, 1, 0);
-    int file = memfd_create("guest", MFD_CLOEXEC);
+/* One missing page, and a thread that waits for it. */
+typedef struct Waiter {
     VhuMemory *memory;
     GThread *thread;
     int uffd;
+} Waiter;
+
+static Waiter waiter_new(void)
+{
+    VhuMemRegion region = shared_region(GUEST, USER, 2, 0);
+    int file = memfd_create("guest", MFD_CLOEXEC);
+    Waiter waiter;
+
+    g_assert_cmpint(ftruncate(file, 2 * PAGE), ==, 0);
+    waiter.memory = shared_memory(&region, 1, file, -1);
+    waiter.uffd = vhu_postcopy_open(NULL);
+    g_assert_cmpint(vhu_postcopy_register(waiter.uffd, waiter.memory, NULL), ==,
+                    0);
+    /* A region that was there before is registered again with each new one. */
+    g_assert_cmpint(vhu_postcopy_register(waiter.uffd, waiter.memory, NULL), ==,
+                    0);
+    waiter.thread = g_thread_new("touch", touch_thread,
+                                 vhu_memory_guest_ptr(waiter.memory, GUEST, 1));
+    wait_readable(waiter.uffd);
+    return waiter;
+}
+
+static void waiter_join(Waiter *waiter)
+{
+    g_assert_cmpint(GPOINTER_TO_INT(g_thread_join(waiter->thread)), ==, 1);
+    g_assert_cmpuint(
+        *(uint8_t *)vhu_memory_guest_ptr(waiter->memory, GUEST + 1, 1), ==, 0);
+}
+
+static void test_the_end_wakes_who_waits(void)
+{
+    Waiter waiter;
+    int copy;
 
     if (skip_without_userfaultfd()) {
-        close(file);
         return;
     }
-    g_assert_cmpint(ftruncate(file, PAGE), ==, 0);
-    memory = shared_memory(&region, 1, file, -1);
-    uffd = vhu_postcopy_open(NULL);
-    g_assert_cmpint(vhu_postcopy_register(uffd, memory, NULL), ==, 0);
-    /* A region that was there before is registered again with each new one. */
-    g_assert_cmpint(vhu_postcopy_register(uffd, memory, NULL), ==, 0);
-    thread = g_thread_new("touch", touch_thread,
-                          vhu_memory_guest_ptr(memory, GUEST, 1));
-    wait_readable(uffd);
-    close(uffd);
-    g_assert_cmpuint(GPOINTER_TO_UINT(g_thread_join(thread)), ==, 1);
-    vhu_memory_unref(memory);
+    waiter = waiter_new();
+    copy = dup(waiter.uffd); /* as the front end has one */
+    vhu_postcopy_close(waiter.uffd, waiter.memory);
+    waiter_join(&waiter);
+    /* And nobody waits any more. */
+    g_assert_cmpuint(
+        *(uint8_t *)vhu_memory_guest_ptr(waiter.memory, GUEST + PAGE, 1), ==,
+        0);
+    close(copy);
+    vhu_memory_unref(waiter.memory);
+}
+
+static void test_the_last_copy_wakes_who_waits(void)
+{
+    Waiter waiter;
+
+    if (skip_without_userfaultfd()) {
+        return;
+    }
+    waiter = waiter_new();
+    vhu_postcopy_close(waiter.uffd, NULL);
+    waiter_join(&waiter);
+    vhu_memory_unref(waiter.memory);
+    vhu_postcopy_close(-1, NULL);
 }
 
 static void test_available_is_what_open_says(void)
@@ -375,7 +423,9 @@ int main(int argc, char **argv)
                     test_bases_of_an_unknown_region_are_refused);
     g_test_add_func("/postcopy/registering-with-another-fd-is-refused",
                     test_registering_with_another_fd_is_refused);
-    g_test_add_func("/postcopy/the-last-close-wakes-who-waits",
-                    test_the_last_close_wakes_who_waits);
+    g_test_add_func("/postcopy/the-end-wakes-who-waits",
+                    test_the_end_wakes_who_waits);
+    g_test_add_func("/postcopy/the-last-copy-wakes-who-waits",
+                    test_the_last_copy_wakes_who_waits);
     return g_test_run();
 }

@@ -30,6 +30,9 @@ static void cut_sockets(VhuConnection *connection)
     vhu_message_close_fds(&connection->reply);
     vhu_requests_close(connection);
     vhu_transfer_abort(connection);
+    /* A queue that waits for a page could never be stopped. */
+    vhu_postcopy_close(connection->uffd, connection->memory);
+    connection->uffd = -1;
     vhu_channel_free(connection->channel);
     connection->channel = NULL;
 }
@@ -110,6 +113,5 @@ void vhu_connection_try_free(VhuConnection *connection)
     vhu_memory_unref(connection->memory);
     close_fd(&connection->lost_fd);
     close_fd(&connection->log_fd);
-    close_fd(&connection->uffd);
     free(connection);
 }

@@ -311,9 +311,7 @@ static int postcopy_end(VhuConnection *connection, VhuMessage *msg,
 {
     (void)msg;
     (void)err;
-    if (connection->uffd >= 0) {
-        close(connection->uffd);
-    }
+    vhu_postcopy_close(connection->uffd, connection->memory);
     connection->uffd = -1;
     connection->postcopy_ack = false;
     vhu_channel_wire(connection->channel)->postcopy_listening = false;

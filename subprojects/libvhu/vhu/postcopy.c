@@ -81,14 +81,21 @@ bool vhu_postcopy_available(void)
     return true;
 }
 
-static int postcopy_register(int uffd, const VhuRegionInfo *region,
-                             VhuError *err)
+/* All pages that hold a byte of a region. */
+static struct uffdio_range postcopy_range(const VhuRegionInfo *region)
 {
     uint64_t mask = region->page_bytes - 1;
     uint64_t start = (uintptr_t)region->local & ~mask;
     uint64_t end = ((uintptr_t)region->local + region->size + mask) & ~mask;
+
+    return (struct uffdio_range){.start = start, .len = end - start};
+}
+
+static int postcopy_register(int uffd, const VhuRegionInfo *region,
+                             VhuError *err)
+{
     struct uffdio_register range = {
-        .range = {.start = start, .len = end - start},
+        .range = postcopy_range(region),
         .mode = UFFDIO_REGISTER_MODE_MISSING,
     };
 
@@ -123,6 +130,24 @@ int vhu_postcopy_register(int uffd, const VhuMemory *memory, VhuError *err)
         }
     }
     return 0;
+}
+
+void vhu_postcopy_close(int uffd, const VhuMemory *memory)
+{
+    struct uffdio_range range;
+    VhuRegionInfo region;
+    uint32_t i;
+
+    if (uffd < 0) {
+        return;
+    }
+    for (i = 0; memory && i < vhu_memory_num_regions(memory); i++) {
+        region = vhu_memory_region(memory, i);
+        range = postcopy_range(&region);
+        /* Fails for what was never registered: no harm. */
+        ioctl(uffd, UFFDIO_UNREGISTER, &range);
+    }
+    close(uffd);
 }
 
 /* Our address of a region, or NULL. */

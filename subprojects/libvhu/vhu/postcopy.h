@@ -14,9 +14,7 @@ VHU_API bool vhu_postcopy_available(void);
 /**
  * POSTCOPY_ADVISE: open and shake hands.
  * @err: may be NULL
- * Returns the userfaultfd, owned by the caller, non-blocking, or -errno. When
- * its last copy is closed (ours and the front end's), what waits for a page
- * goes on with zeroes: close ours when the connection ends.
+ * Returns the userfaultfd, non-blocking, for vhu_postcopy_close, or -errno.
  * Control thread. vhost-user, "VHOST_USER_POSTCOPY_ADVISE".
  */
 VHU_API int vhu_postcopy_open(VhuError *err);
@@ -26,12 +24,22 @@ VHU_API int vhu_postcopy_open(VhuError *err);
  * before may be among them.
  * @uffd: from vhu_postcopy_open
  * @err:  may be NULL
- * Returns 0 or -errno; then close the userfaultfd, which undoes the part that
- * was done. Control thread.
+ * Returns 0 or -errno; then vhu_postcopy_close undoes the part that was done.
+ * Control thread.
  * vhost-user, "VHOST_USER_POSTCOPY_LISTEN".
  */
 VHU_API int vhu_postcopy_register(int uffd, const VhuMemory *memory,
                                   VhuError *err);
+
+/**
+ * POSTCOPY_END, or the end of the connection: no page is waited for any more,
+ * even while the front end keeps its copy of the userfaultfd open. Who waits
+ * goes on; pages that never came read as zero.
+ * @uffd:   from vhu_postcopy_open, closed; -1: nothing to do
+ * @memory: what was registered last; NULL: nothing
+ * Control thread. vhost-user, "VHOST_USER_POSTCOPY_END".
+ */
+VHU_API void vhu_postcopy_close(int uffd, const VhuMemory *memory);
 
 /**
  * The local bases of a table's regions, for the reply to SET_MEM_TABLE or
