@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 const BlkStoreOps *const blk_stores[] = {
 #ifdef BLK_HAVE_IO_URING
@@ -59,6 +60,8 @@ static bool has_bounce(BlkChannel *channel)
         posix_memalign(&bounce, BLK_MAX_BLOCK_BYTES, BLK_BOUNCE_BYTES) != 0) {
         return false;
     }
+    /* Nothing of ours shall get to a disk, or look uninitialised. */
+    memset(bounce, 0, BLK_BOUNCE_BYTES);
     channel->num_made++;
     channel->bounces[channel->num_free++] = bounce;
     return true;

@@ -13,9 +13,6 @@
 
 /* Room for every I/O and for a cancellation. */
 #define RING_ENTRIES (2 * BLK_CHANNEL_DEPTH)
-/* What the page cache may copy before submit returns; more is left to the
- * kernel's threads, so that others on the loop need not wait for it. */
-#define MAX_INLINE_BYTES (512u * 1024u)
 /* When the kernel had no memory for a submission. */
 #define RETRY_MS 1
 
@@ -228,7 +225,7 @@ static void prepare(struct io_uring_sqe *sqe, BlkIo *io)
         break;
     }
     io_uring_sqe_set_data(sqe, io);
-    if (step->size > MAX_INLINE_BYTES) {
+    if (step->size > BLK_MAX_INLINE_BYTES) {
         sqe->flags |= IOSQE_ASYNC;
     }
 }

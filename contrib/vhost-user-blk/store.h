@@ -11,6 +11,9 @@
 
 /* I/Os a channel runs at a time; a queue with more waits. */
 #define BLK_CHANNEL_DEPTH 128u
+/* What may be copied from the page cache on the queue's thread; more is left
+ * to other threads, so that others on the loop need not wait for it. */
+#define BLK_MAX_INLINE_BYTES (512u * 1024u)
 /* Bounce buffers of a channel. */
 #define BLK_CHANNEL_BOUNCES 32u
 
@@ -26,8 +29,8 @@ typedef struct BlkStoreOps {
     /* Make channel->store. Returns 0 or -errno. */
     int (*open)(BlkChannel *channel);
 
-    /* Carry io->step out and call blk_channel_step_done, later; at the latest
-     * after start(). */
+    /* Carry io->step out and call blk_channel_step_done, at once or later; it
+     * need not begin before start(). */
     void (*issue)(BlkChannel *channel, BlkIo *io);
 
     /* A batch was issued. It may call blk_channel_step_done. */
