@@ -301,6 +301,31 @@ static void test_bases_of_an_unknown_region_are_refused(void)
     vhu_memory_unref(memory);
 }
 
+static void test_huge_pages_are_registered_whole(void)
+{
+    uint64_t page_bytes = 0;
+    int file = shared_huge_file(&page_bytes);
+    VhuMemRegion region = {.mmap_offset = SKEW, .size = PAGE};
+    VhuMemory *memory;
+    VhuError err = {0};
+    int uffd;
+
+    if (file < 0) {
+        g_test_skip("this kernel has no hugetlbfs");
+        return;
+    }
+    if (skip_without_userfaultfd()) {
+        close(file);
+        return;
+    }
+    memory = shared_memory(&region, 1, file, -1);
+    uffd = vhu_postcopy_open(NULL);
+    g_assert_cmpint(vhu_postcopy_register(uffd, memory, &err), ==, 0);
+    g_assert_cmpstr(err.text, ==, "");
+    vhu_postcopy_close(uffd, memory);
+    vhu_memory_unref(memory);
+}
+
 static void test_registering_with_another_fd_is_refused(void)
 {
     VhuMemRegion region = shared_region(GUEST, USER, 2, 0);
@@ -421,6 +446,8 @@ int main(int argc, char **argv)
                     test_bases_are_local_addresses);
     g_test_add_func("/postcopy/bases-of-an-unknown-region-are-refused",
                     test_bases_of_an_unknown_region_are_refused);
+    g_test_add_func("/postcopy/huge-pages-are-registered-whole",
+                    test_huge_pages_are_registered_whole);
     g_test_add_func("/postcopy/registering-with-another-fd-is-refused",
                     test_registering_with_another_fd_is_refused);
     g_test_add_func("/postcopy/the-end-wakes-who-waits",
