@@ -193,7 +193,9 @@ static BlkNext transfer(BlkIo *io, BlkCall call, void (*fill)(BlkIo *io))
 {
     const BlkImage *image = io->image;
     uint64_t offset = io->offset + io->progress;
-    bool direct = range_is_direct(image, offset, io->size - io->progress);
+    /* Once off the direct way, pieces were not looked at: stay off. */
+    bool direct = range_is_direct(image, io->offset, io->size) &&
+                  range_is_direct(image, offset, io->size - io->progress);
 
     io->step = (BlkStep){
         .call = call,

@@ -373,6 +373,23 @@ static void test_direct_leaves_odd_ranges_to_the_cache(void)
     tear_down(&f);
 }
 
+/* Its pieces may be where direct I/O cannot reach them. */
+static void test_direct_is_not_taken_up_midway(void)
+{
+    Fixture f;
+
+    set_up(&f, &direct_image, BLK_OP_READ, 512 + 4096);
+    f.iov[0].iov_base = f.data + 1;
+    f.io.offset = 4096 - 512;
+    g_assert_false(blk_io_needs_bounce(&f.image, &f.io));
+    begin(&f);
+    g_assert_cmpint(f.io.step.fd, ==, CACHED_FD);
+    advance(&f, 512);
+    check_transfer(&f, BLK_CALL_READ, 4096, 4096);
+    g_assert_cmpint(f.io.step.fd, ==, CACHED_FD);
+    tear_down(&f);
+}
+
 static void test_direct_bounces_each_misaligned_address(void)
 {
     Fixture f;
@@ -437,6 +454,8 @@ int main(int argc, char **argv)
                     test_direct_bounces_unaligned_pieces);
     g_test_add_func("/blk/io/direct-leaves-odd-ranges-to-the-cache",
                     test_direct_leaves_odd_ranges_to_the_cache);
+    g_test_add_func("/blk/io/direct-is-not-taken-up-midway",
+                    test_direct_is_not_taken_up_midway);
     g_test_add_func("/blk/io/direct-bounces-each-misaligned-address",
                     test_direct_bounces_each_misaligned_address);
     g_test_add_func("/blk/io/filling-zeroes-the-pieces",
