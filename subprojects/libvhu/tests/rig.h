@@ -354,7 +354,7 @@ unsigned rig_count_fds(pid_t pid);
 unsigned rig_anonymous_kib(pid_t pid);
 
 /** Whether the latter tells of leaks: not under valgrind, nor in a program
- * built with AddressSanitizer. Those find leaks themselves. */
+ * built with a sanitizer. Those find leaks themselves. */
 bool rig_memory_is_plain(void);
 
 #endif

@@ -8,6 +8,7 @@
 #include "vhu/clock.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -34,7 +35,7 @@ struct Toy {
     uint8_t space[TOY_CONFIG_BYTES];
     uint8_t state;
     int object;
-    GMutex lock; /* of the strings */
+    pthread_mutex_t lock; /* of the strings */
     GString *events;
     GString *log;
     char *events_taken;
@@ -60,14 +61,14 @@ static void note(Toy *toy, const char *fmt, ...)
 {
     va_list args;
 
-    g_mutex_lock(&toy->lock);
+    pthread_mutex_lock(&toy->lock);
     if (toy->events->len) {
         g_string_append_c(toy->events, ' ');
     }
     va_start(args, fmt);
     g_string_append_vprintf(toy->events, fmt, args);
     va_end(args);
-    g_mutex_unlock(&toy->lock);
+    pthread_mutex_unlock(&toy->lock);
 }
 
 /* ---- requests ---- */
@@ -286,9 +287,9 @@ static void on_log(void *opaque, VhuLevel level, const char *text)
     Toy *toy = opaque;
 
     g_test_message("%d: %s", level, text);
-    g_mutex_lock(&toy->lock);
+    pthread_mutex_lock(&toy->lock);
     g_string_append_printf(toy->log, "%s\n", text);
-    g_mutex_unlock(&toy->lock);
+    pthread_mutex_unlock(&toy->lock);
 }
 
 static void on_disconnected(void *opaque, VhuConnection *connection,
@@ -347,7 +348,7 @@ Toy *toy_new(const ToyConfig *config)
     toy->connections = g_ptr_array_new();
     toy->events = g_string_new(NULL);
     toy->log = g_string_new(NULL);
-    g_mutex_init(&toy->lock);
+    pthread_mutex_init(&toy->lock, NULL);
     toy->object = memfd_create("object", MFD_CLOEXEC);
     g_assert_cmpint(write(toy->object, TOY_OBJECT, strlen(TOY_OBJECT)), ==,
                     strlen(TOY_OBJECT));
@@ -403,7 +404,7 @@ void toy_free(Toy *toy)
     g_string_free(toy->events, TRUE);
     g_string_free(toy->log, TRUE);
     g_free(toy->events_taken);
-    g_mutex_clear(&toy->lock);
+    pthread_mutex_destroy(&toy->lock);
     g_free(toy);
 }
 
@@ -531,11 +532,11 @@ unsigned toy_resubmitted(Toy *toy)
 
 const char *toy_events(Toy *toy)
 {
-    g_mutex_lock(&toy->lock);
+    pthread_mutex_lock(&toy->lock);
     g_free(toy->events_taken);
     toy->events_taken = g_strdup(toy->events->str);
     g_string_truncate(toy->events, 0);
-    g_mutex_unlock(&toy->lock);
+    pthread_mutex_unlock(&toy->lock);
     return toy->events_taken;
 }
 
@@ -543,9 +544,9 @@ bool toy_logged(Toy *toy, const char *text)
 {
     bool found;
 
-    g_mutex_lock(&toy->lock);
+    pthread_mutex_lock(&toy->lock);
     found = strstr(toy->log->str, text);
-    g_mutex_unlock(&toy->lock);
+    pthread_mutex_unlock(&toy->lock);
     return found;
 }
 
