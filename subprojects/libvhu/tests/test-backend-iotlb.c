@@ -90,6 +90,30 @@ static void test_invalidated_page_is_missed_again(void)
     toy_free(toy);
 }
 
+/* A guest that starts anew may give every address another meaning. */
+static void test_entries_end_with_the_last_ring(void)
+{
+    const ToyConfig two = {.num_queues = 2};
+    const RigConfig config = {.features = PLATFORM, .num_queues = 2};
+    Toy *toy = toy_new(&two);
+    Rig *rig = toy_rig(toy, &config);
+    unsigned misses;
+
+    rig_start(rig);
+    toy_round_trip(rig, 1, 100);
+    toy_round_trip(rig, 1, 100);
+    rig_stop_queue(rig, 0);
+    misses = rig_iotlb_misses(rig);
+    toy_round_trip(rig, 1, 100);
+    g_assert_cmpuint(rig_iotlb_misses(rig), ==, misses);
+    rig_stop_queue(rig, 1);
+    rig_start(rig);
+    toy_round_trip(rig, 1, 100);
+    g_assert_cmpuint(rig_iotlb_misses(rig), >, misses);
+    rig_free(rig);
+    toy_free(toy);
+}
+
 /* An address nobody maps keeps its own queue waiting, and no other. */
 static void test_unanswered_miss_stalls_its_queue_only(void)
 {
@@ -243,6 +267,7 @@ static void test_message_without_the_feature_ends_the_connection(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    TEST("entry/ends-with-the-last-ring", test_entries_end_with_the_last_ring);
     TEST("miss/is-told-once", test_a_miss_is_told_once);
     TEST("miss/not-of-known-pages", test_known_pages_are_not_missed);
     TEST("miss/again-after-invalidation",

@@ -258,6 +258,7 @@ int vhu_queue_send_log(VhuQueue *queue);
 int vhu_queue_send_fd(VhuQueue *queue, VhuCommandFn run, int fd);
 int vhu_queue_send_enable(VhuQueue *queue, bool enabled);
 int vhu_queue_send_stop(VhuQueue *queue, bool gone);
+bool vhu_queues_any_armed(const VhuConnection *connection);
 int vhu_queues_send_memory(VhuConnection *connection, const VhuIotlbMsg *iotlb);
 int vhu_queues_send_log(VhuConnection *connection);
 int vhu_queues_send_stop(VhuConnection *connection, bool gone);

@@ -26,16 +26,6 @@ static int get_features(VhuConnection *connection, VhuMessage *msg,
     return reply_u64(reply, connection->backend->features);
 }
 
-static bool any_armed(const VhuConnection *connection)
-{
-    for (unsigned i = 0; i < connection->backend->info.num_queues; i++) {
-        if (connection->queues[i].set.armed) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static int check_features(const VhuConnection *connection, uint64_t features,
                           VhuError *err)
 {
@@ -47,7 +37,8 @@ static int check_features(const VhuConnection *connection, uint64_t features,
                              "features 0x%llx were not offered",
                              (unsigned long long)unknown);
     }
-    if (any_armed(connection) && (changed & ~VHU_FEATURE(VHOST_F_LOG_ALL))) {
+    if (vhu_queues_any_armed(connection) &&
+        (changed & ~VHU_FEATURE(VHOST_F_LOG_ALL))) {
         return vhu_error_set(
             err, EBUSY, VHOST_USER_SET_FEATURES, changed,
             "features 0x%llx cannot change while a ring is set up",

@@ -151,18 +151,22 @@ VhuIotlb *vhu_iotlb_new(void)
     return iotlb;
 }
 
-void vhu_iotlb_free(VhuIotlb *iotlb)
+static void iotlb_drop_all(VhuIotlb *iotlb)
 {
-    Entry *entry;
-
-    if (!iotlb) {
-        return;
-    }
     while (iotlb->num_entries > 0) {
-        entry = iotlb->ages.newer;
+        Entry *entry = iotlb->ages.newer;
+
         iotlb_unlink(iotlb, entry);
         free(entry);
     }
+}
+
+void vhu_iotlb_free(VhuIotlb *iotlb)
+{
+    if (!iotlb) {
+        return;
+    }
+    iotlb_drop_all(iotlb);
     pthread_rwlock_destroy(&iotlb->lock);
     free(iotlb);
 }
@@ -239,6 +243,14 @@ int vhu_iotlb_apply(VhuIotlb *iotlb, const VhuIotlbMsg *msg,
                              "out of memory");
     }
     return 0;
+}
+
+void vhu_iotlb_clear(VhuIotlb *iotlb)
+{
+    pthread_rwlock_wrlock(&iotlb->lock);
+    iotlb_drop_all(iotlb);
+    iotlb->generation++;
+    pthread_rwlock_unlock(&iotlb->lock);
 }
 
 uint64_t vhu_iotlb_generation(const VhuIotlb *iotlb)

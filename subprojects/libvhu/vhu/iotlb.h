@@ -33,6 +33,9 @@ VHU_API void vhu_iotlb_free(VhuIotlb *iotlb);
 VHU_API int vhu_iotlb_apply(VhuIotlb *iotlb, const VhuIotlbMsg *msg,
                             const VhuMemory *memory, VhuError *err);
 
+/** Forget every entry; counts as a change. Any thread. */
+VHU_API void vhu_iotlb_clear(VhuIotlb *iotlb);
+
 /** Number of changes applied so far: a change tells rings to look again.
  * Any thread. */
 VHU_API uint64_t vhu_iotlb_generation(const VhuIotlb *iotlb);

@@ -100,6 +100,33 @@ int vhu_command_send(VhuQueueCommand *command)
     return 0;
 }
 
+bool vhu_queues_any_armed(const VhuConnection *connection)
+{
+    for (unsigned i = 0; i < connection->backend->info.num_queues; i++) {
+        if (connection->queues[i].set.armed) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/*
+ * With the last ring goes what was known of I/O virtual addresses: a guest
+ * that reboots gives them new meanings, and QEMU tells of no invalidation.
+ */
+static void take_stop(VhuQueue *queue, const VhuQueueCommand *command)
+{
+    VhuConnection *connection = queue->connection;
+
+    queue->set.base = command->base;
+    queue->set.has_base = true;
+    queue->set.armed = false;
+    connection->num_started -= command->started;
+    if (!vhu_queues_any_armed(connection)) {
+        vhu_iotlb_clear(connection->iotlb);
+    }
+}
+
 /* On the control thread: the queue's loop is through with it. */
 static void take_answer(void *opaque)
 {
@@ -108,10 +135,7 @@ static void take_answer(void *opaque)
     VhuConnection *connection = queue->connection;
 
     if (command->run == vhu_queue_do_stop) {
-        queue->set.base = command->base;
-        queue->set.has_base = true;
-        queue->set.armed = false;
-        connection->num_started -= command->started;
+        take_stop(queue, command);
     }
     free_command(command);
     connection->pending--;
