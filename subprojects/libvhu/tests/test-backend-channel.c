@@ -431,6 +431,35 @@ static void test_closed_channel_ends_what_was_asked(void)
     end(&p);
 }
 
+/* A front end that reads what it is asked and never answers is given up
+ * before what is remembered for it fills memory. */
+static void test_silent_front_end_is_given_up(void)
+{
+    Told told = {0};
+    unsigned asked = 0;
+    int ret = 0;
+    Played p;
+
+    play(&p);
+    while (ret == 0) {
+        ret = vhu_connection_shared_object(
+            toy_connection(p.toy), VHOST_USER_BACKEND_SHARED_OBJECT_LOOKUP,
+            &toy_uuid, on_told, &told);
+        if (ret == 0) {
+            script_expect(&p.channel, LOOKUP);
+            asked++;
+        }
+        g_assert_cmpuint(asked, <, 100000);
+    }
+    g_assert_cmpint(ret, ==, -EPIPE);
+    g_assert_cmpuint(asked, ==, 4096);
+    toy_wait_ended(p.toy, 1);
+    g_assert_cmpint(toy_last_end(p.toy)->code, ==, ENOBUFS);
+    g_assert_cmpuint(told.calls, ==, asked);
+    g_assert_cmpint(told.result, ==, -ECONNRESET);
+    end(&p);
+}
+
 static void test_object_needs_its_feature(void)
 {
     Toy *toy = toy_new(NULL);
@@ -472,6 +501,7 @@ int main(int argc, char **argv)
         g_test_add_data_func(path, wrong_answers[i].bytes,
                              test_wrong_answer_ends_the_connection);
     }
+    TEST("silent-front-end-is-given-up", test_silent_front_end_is_given_up);
     TEST("closed-channel-ends-what-was-asked",
          test_closed_channel_ends_what_was_asked);
     return g_test_run();

@@ -182,6 +182,7 @@ struct VhuConnection {
     VhuChannel *requests;
     VhuWatch *requests_watch;
     VhuPending *asked, **asked_end;
+    unsigned num_asked;
     unsigned num_started; /* rings that run */
     bool config_changed;  /* to be told once a ring runs */
 

@@ -9,6 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Requests a front end may leave unanswered before it is given up. */
+#define MAX_ASKED 4096u
+
 static const char *request_name(uint32_t request)
 {
     return vhu_message_spec(VHU_FROM_BACKEND, request)->name;
@@ -20,6 +23,7 @@ static VhuPending *take_oldest(VhuConnection *connection)
 
     if (oldest) {
         connection->asked = oldest->next;
+        connection->num_asked--;
         if (!connection->asked) {
             connection->asked_end = &connection->asked;
         }
@@ -169,6 +173,7 @@ static VhuPending *remember(VhuConnection *connection, uint32_t request,
         pending->opaque = opaque;
         *connection->asked_end = pending;
         connection->asked_end = &pending->next;
+        connection->num_asked++;
     }
     return pending;
 }
@@ -192,6 +197,12 @@ int vhu_requests_send(VhuConnection *connection, VhuMessage *msg,
         msg->flags |= VHU_FLAG_NEED_REPLY;
     }
     answered = vhu_reply_due(wire, msg);
+    if (answered && connection->num_asked >= MAX_ASKED) {
+        vhu_error_set(&err, ENOBUFS, msg->request, connection->num_asked,
+                      "%u requests are not answered", connection->num_asked);
+        fail(connection, &err);
+        return -EPIPE;
+    }
     if (answered && !remember(connection, msg->request, fn, opaque)) {
         return -ENOMEM;
     }
