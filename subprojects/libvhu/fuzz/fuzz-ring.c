@@ -270,6 +270,19 @@ static void do_op(Run *run, Op op, unsigned arg)
     }
 }
 
+/* Packed: what is in flight is no more than the ring has descriptors. */
+static void check_base(const Run *run)
+{
+    uint32_t base = vhu_ring_base(run->ring);
+    uint32_t avail = base & 0x7fff;
+    uint32_t used = base >> 16 & 0x7fff;
+
+    if (run->kind & PACKED) {
+        avail += !(base >> 15 & 1) != !(base >> 31) ? run->config.size : 0;
+        promise(avail - used <= run->config.size);
+    }
+}
+
 static void run_ops(Run *run, const uint8_t *bytes, size_t size)
 {
     size_t at = 0;
@@ -286,8 +299,10 @@ static void run_ops(Run *run, const uint8_t *bytes, size_t size)
             at += 3;
         }
         do_op(run, op, arg);
-        promise(!run->ring ||
-                vhu_ring_in_flight(run->ring) <= run->config.size);
+        if (run->ring) {
+            promise(vhu_ring_in_flight(run->ring) <= run->config.size);
+            check_base(run);
+        }
     }
 }
 
@@ -431,6 +446,27 @@ static const Seed seeds[] = {
                             "01 00 02 00 01 00 01 00 01 00 00 00 00 00 00 00"
                             "02 00 82 00 10 00 00 00 00 11 00 00 00 00"}},
         .ops = "00 01 02 07 00",
+    },
+    /* Packed: all is in flight, and the driver makes more available. */
+    {
+        .header = "01 01 00 80 00 80",
+        .put = {{0, "00 10 00 00 00 00 00 00 10 00 00 00 01 00 81 00"
+                    "00 11 00 00 00 00 00 00 10 00 00 00 01 00 80 00"}},
+        .ops = "00 06 0f 00 80 06 0e 00 00 00 01 02",
+    },
+    /* Packed: a region of four entries for a ring of two, both in flight. */
+    {
+        .header = "11 01 00 80 00 80",
+        .put = {{REGION_AT, "00 00 00 00 00 00 00 00 01 00 04 00 01 00 01 00"
+                            "01 00 01 00 01 01 00 00 00 00 00 00 00 00 00 00"
+                            "01 00 02 00 02 00 02 00 00 00 00 00 00 00 00 00"
+                            "00 00 81 00 10 00 00 00 00 10 00 00 00 00 00 00"
+                            "00 00 03 00 00 00 00 00 00 00 00 00 00 00 00 00"
+                            "00 00 80 00 10 00 00 00 00 10 00 00 00 00 00 00"
+                            "00 00 01 00 00 00 00 00 00 00 00 00 00 00 00 00"
+                            "07 00 82 00 10 00 00 00 00 10 00 00 00 00 00 00"
+                            "00 00 04 00"}},
+        .ops = "00 03 00 07 00 01 02 04 07",
     },
 };
 
