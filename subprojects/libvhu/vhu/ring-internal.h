@@ -100,6 +100,8 @@ struct VhuRing {
     VhuDirtyLog *log;
     bool log_used;
     VhuGuestAddr used_addr;
+    VhuGuestAddr desc_iova;
+    bool has_desc_iova;
 
     size_t request_bytes;
     VhuSlots free;

@@ -7,8 +7,10 @@
 #include "vhu/ring-internal.h"
 
 #include <errno.h>
+#include <linux/vhost_types.h>
 #include <stdlib.h>
 
+#define DESC_BYTES 16u
 #define FLAG_AVAIL (1u << VRING_PACKED_DESC_F_AVAIL)
 #define FLAG_USED  (1u << VRING_PACKED_DESC_F_USED)
 #define WRAP_BIT   (1u << VRING_PACKED_EVENT_F_WRAP_CTR)
@@ -231,6 +233,28 @@ static void packed_unconsume(VhuRing *ring, VhuSlot *slot)
 
 /* ---- Showing used ones ---- */
 
+/* Log a write to a descriptor, which lies on one page. */
+static void log_desc(VhuRing *ring, uint16_t index)
+{
+    VhuTranslator translator = {.memory = ring->memory, .iotlb = ring->iotlb};
+    VhuRange range = {
+        .addr = ring->desc_iova + (uint64_t)index * DESC_BYTES,
+        .size = DESC_BYTES,
+        .perm = VHOST_ACCESS_WO,
+    };
+    struct iovec iov = {
+        .iov_base = desc_words(ring, index),
+        .iov_len = DESC_BYTES,
+    };
+    VhuIotlbMiss miss;
+
+    if (ring->has_desc_iova &&
+        vhu_translate(&translator, &range, &iov, 1, &miss) < 0) {
+        return;
+    }
+    vhu_dirty_mark_local(ring->log, ring->memory, iov.iov_base, iov.iov_len);
+}
+
 /* Write a used descriptor: length, id and flags are one word, so that the
  * driver sees all of them or none. */
 static void write_used(VhuRing *ring, VhuPosition at, const VhuSlot *slot)
@@ -244,7 +268,7 @@ static void write_used(VhuRing *ring, VhuPosition at, const VhuSlot *slot)
     vhu_store64_release(word, slot->written | (uint64_t)slot->pub.id << 32 |
                                   flags << 48);
     if (ring->log_used) {
-        vhu_dirty_mark_local(ring->log, ring->memory, word, sizeof(*word));
+        log_desc(ring, at.index);
     }
 }
 

@@ -233,6 +233,12 @@ void vhu_ring_set_log(VhuRing *ring, VhuDirtyLog *log, bool log_used,
     vhu_dirty_unref(before);
 }
 
+void vhu_ring_set_desc_iova(VhuRing *ring, VhuGuestAddr iova)
+{
+    ring->desc_iova = iova;
+    ring->has_desc_iova = true;
+}
+
 /* ---- Popping ---- */
 
 static VhuSlot *slot_new(VhuRing *ring)

@@ -95,6 +95,13 @@ VHU_API void vhu_ring_set_log(VhuRing *ring, VhuDirtyLog *log, bool log_used,
                               VhuGuestAddr used_addr);
 
 /**
+ * Say where a descriptor area behind an IOMMU is, if the local address given
+ * for it is not inside guest memory but a view of its scattered pages: writes
+ * to a packed ring are then logged through its I/O virtual address.
+ */
+VHU_API void vhu_ring_set_desc_iova(VhuRing *ring, VhuGuestAddr iova);
+
+/**
  * Take the next buffer.
  * @element: filled; it belongs to the ring and is lent until vhu_ring_push
  * @err:     may be NULL
