@@ -182,6 +182,16 @@ static VhuRing *make_ring(VhuQueue *queue, VhuError *err)
     return vhu_ring_new(&config, err);
 }
 
+static void give_memory(VhuQueue *queue, VhuRing *ring)
+{
+    const VhuQueueSetup *setup = &queue->run.setup;
+
+    vhu_ring_set_memory(ring, setup->memory, setup->iotlb);
+    if (setup->space == VHU_ADDR_IOVA) {
+        vhu_ring_set_desc_iova(ring, setup->addr.desc);
+    }
+}
+
 static void start_ring(VhuQueue *queue)
 {
     const VhuDeviceOps *ops = queue->connection->backend->info.ops;
@@ -199,7 +209,7 @@ static void start_ring(VhuQueue *queue)
         vhu_queue_break(queue, &err);
         return;
     }
-    vhu_ring_set_memory(ring, queue->run.setup.memory, queue->run.setup.iotlb);
+    give_memory(queue, ring);
     vhu_ring_set_log(ring, log->log, log->used, log->addr);
     queue->run.ring = ring;
     if (ops->queue_start) {
@@ -231,8 +241,7 @@ void vhu_queue_refresh(VhuQueue *queue)
     if (!queue->run.ring) {
         return;
     }
-    vhu_ring_set_memory(queue->run.ring, queue->run.setup.memory,
-                        queue->run.setup.iotlb);
+    give_memory(queue, queue->run.ring);
     if (find_parts(queue, &parts) == 0) {
         vhu_ring_set_parts(queue->run.ring, parts.local[0], parts.local[1],
                            parts.local[2]);
