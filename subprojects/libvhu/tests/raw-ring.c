@@ -3,9 +3,11 @@
 #include "tests/raw-ring.h"
 
 #include <errno.h>
+#include <linux/vhost_types.h>
 #include <string.h>
 
 #define DATA_BYTES 0x40000u
+#define PAGE_BYTES 0x1000u
 
 RawRing *raw_new(uint64_t features, uint32_t size, uint32_t base)
 {
@@ -119,6 +121,29 @@ void raw_pop_broken(RawRing *raw, const char *text)
     g_assert_cmpstr(err.text, ==, text);
     g_assert_cmpint(err.code, ==, EPROTO);
     g_assert_null(element);
+}
+
+void raw_add_page(const RawRing *raw, VhuIotlb *iotlb, uint64_t iova,
+                  uint64_t offset, uint8_t perm)
+{
+    VhuIotlbMsg msg = {
+        .iova = iova,
+        .size = PAGE_BYTES,
+        .perm = perm,
+        .type = VHOST_IOTLB_UPDATE,
+    };
+    VhuMemory *memory = raw->guest->memory;
+
+    /* Regions are apart in the front end's addresses. */
+    for (uint32_t i = 0; i < vhu_memory_num_regions(memory); i++) {
+        VhuRegionInfo region = vhu_memory_region(memory, i);
+        uint64_t into = GUEST_BASE + offset - region.guest_addr;
+
+        if (into < region.size) {
+            msg.user_addr = region.user_addr + into;
+        }
+    }
+    g_assert_cmpint(vhu_iotlb_apply(iotlb, &msg, memory, NULL), ==, 0);
 }
 
 static void print_pieces(const RawRing *raw, GString *text,

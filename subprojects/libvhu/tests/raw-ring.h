@@ -55,6 +55,10 @@ void raw_pop_none(RawRing *raw);
 /** The next pop must fail with -EPROTO and that text. */
 void raw_pop_broken(RawRing *raw, const char *text);
 
+/** An IOTLB entry: the page at @iova is the guest's at @offset. */
+void raw_add_page(const RawRing *raw, VhuIotlb *iotlb, uint64_t iova,
+                  uint64_t offset, uint8_t perm);
+
 /** An element's pieces must be "address+bytes address+bytes | ..." of guest
  * addresses in hex; readable before the bar, writable after. */
 void raw_expect_pieces(const RawRing *raw, const VhuElement *element,
