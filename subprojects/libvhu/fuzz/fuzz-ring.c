@@ -12,6 +12,7 @@
 #include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -470,17 +471,12 @@ static const Seed seeds[] = {
     },
 };
 
-static unsigned digit(char c)
-{
-    return (unsigned)(c <= '9' ? c - '0' : c - 'a' + 10);
-}
-
 static size_t put_hex(uint8_t *bytes, const char *hex)
 {
     size_t num = 0;
 
     while (hex && *(hex += strspn(hex, " "))) {
-        bytes[num++] = (uint8_t)(digit(hex[0]) << 4 | digit(hex[1]));
+        promise(sscanf(hex, "%2hhx", &bytes[num++]) == 1);
         hex += 2;
     }
     return num;
