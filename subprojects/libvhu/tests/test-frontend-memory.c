@@ -334,6 +334,30 @@ static void test_reconnection_sends_everything_again(void)
     close(buffer);
 }
 
+/* A new back end knows of no region, whatever the old one had been told. */
+static void test_reconnection_adds_all_slots_again(void)
+{
+    const Files files = make_files();
+    const VhuFrontendMemory two = first(&files, 2);
+    Outcome outcome;
+    Session s;
+
+    session_start(&s, NULL, SLOTS);
+    vhu_frontend_set_memory(s.front, &two, outcome_then(&outcome), NULL);
+    script_send(&s.back, ACK("25000000") ACK("25000000"));
+    session_until(&s, &outcome.calls, 1);
+    script_close(&s.back);
+    session_until(&s, &s.closed, 1);
+    session_attach(&s);
+    session_negotiate(&s, SLOTS);
+    script_expect(&s.back, ADD(LOW) AT("00000000"));
+    script_expect(&s.back, ADD(MIDDLE) AT("00001000"));
+    script_send(&s.back, ACK("25000000") ACK("25000000"));
+    session_until(&s, &s.ready, 2);
+    session_close(&s);
+    close_files(&files);
+}
+
 /* A buffer that was dropped, after a reset, is not sent again. */
 static void test_dropped_inflight_stays_dropped(void)
 {
@@ -508,6 +532,7 @@ int main(int argc, char **argv)
          test_inflight_goes_back_before_anything_else);
     TEST("inflight/refused-is-told", test_refused_inflight_is_told);
     TEST("again/sends-everything", test_reconnection_sends_everything_again);
+    TEST("again/adds-all-slots", test_reconnection_adds_all_slots_again);
     TEST("again/dropped-inflight-stays-dropped",
          test_dropped_inflight_stays_dropped);
     TEST("again/back-end-that-lost-a-feature-is-refused",

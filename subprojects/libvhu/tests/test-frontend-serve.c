@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <linux/vhost_types.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -282,6 +283,25 @@ static void test_deferred_answer_keeps_the_order(void)
     session_close(&s);
 }
 
+/* While one waits, another that is there must not keep the owner awake. */
+static void test_session_is_idle_while_an_answer_is_due(void)
+{
+    struct pollfd fd = {.events = POLLIN};
+    Session s;
+
+    start(&s);
+    heard.result = -EINPROGRESS;
+    script_send(&s.channel, "02000000 09000000 00000000");
+    script_send(&s.channel, "02000000 09000000 00000000");
+    session_until(&s, &heard.calls, 1);
+    for (int i = 0; i < 5; i++) {
+        vhu_frontend_dispatch(s.front);
+    }
+    fd.fd = vhu_frontend_fd(s.front);
+    g_assert_cmpint(poll(&fd, 1, 0), ==, 0);
+    session_close(&s);
+}
+
 /* An answer that comes too late goes nowhere, and leaks no fd. */
 static void test_deferred_answer_after_the_end(void)
 {
@@ -461,6 +481,8 @@ int main(int argc, char **argv)
     TEST("shmem", test_shmem);
     TEST("deferred-answer-keeps-the-order",
          test_deferred_answer_keeps_the_order);
+    TEST("idle-while-an-answer-is-due",
+         test_session_is_idle_while_an_answer_is_due);
     TEST("deferred-answer-after-the-end", test_deferred_answer_after_the_end);
     TEST("many-requests-are-all-served", test_many_requests_are_all_served);
     TEST("closed-channel-leaves-the-session",
