@@ -21,6 +21,10 @@ CASES = {
     'a-failed-subtest-is-shown-with-its-comments': (
         ('ERROR', '1..2\nok 1 /a\n# because of 7\nnot ok 2 /b\n', ''),
         '1 passed, 1 failed, 0 skipped', 1, 'FAILED: t: /b\n    # because of 7'),
+    'comments-after-a-failed-subtest-are-shown-too': (
+        ('ERROR', '1..2\nnot ok 1 /a\n# got 8\nok 2 /b\n# fine\n', ''),
+        '1 passed, 1 failed, 0 skipped', 1,
+        'FAILED: t: /a\n    # got 8\n1 passed'),
     'a-crash-after-passed-subtests-is-a-failure': (
         ('ERROR', '1..2\nok 1 /a\n', 'gone'),
         '1 passed, 1 failed, 0 skipped', 1, 'exit status 1\n    gone'),
