@@ -31,6 +31,8 @@ MKGUEST_NO_PACKAGES = 3
 # Generous: a loaded machine without KVM takes several times what we measure.
 START_SECONDS = 20
 GUEST_SECONDS = 120
+# So often a silent guest's daemons are looked at.
+CHECK_SECONDS = 1
 
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)
@@ -121,6 +123,8 @@ def parse_options(description, **more):
                         help='guest kernel (6.12)')
     parser.add_argument('--accel', default='tcg',
                         help='accelerator of QEMU (tcg)')
+    parser.add_argument('--limit', type=int, default=240, metavar='SECONDS',
+                        help='how long one guest may take (240)')
     parser.add_argument('--keep', action='store_true',
                         help='keep logs and disks also on success')
     parser.add_argument('--verbose', action='store_true',
@@ -210,9 +214,11 @@ class Daemon:
         self.socket = socket
         self.log = log
         self.process = None
+        self.ended_by_us = False
 
     def start(self):
         """Starts it and returns when it listens."""
+        self.ended_by_us = False
         self.process = Process(self.name, self.command, self.log)
         deadline = time.monotonic() + START_SECONDS
         ended = os.pidfd_open(self.process.child.pid)
@@ -230,13 +236,20 @@ class Daemon:
             os.close(ended)
 
     def kill(self):
+        self.ended_by_us = True
         self.process.kill()
 
     def stop(self):
+        self.ended_by_us = True
         return self.process.stop()
 
     def running(self):
         return self.process is not None and self.process.running()
+
+    def check(self):
+        """Raises Failure when it ended and should not have."""
+        if not self.ended_by_us and not self.running():
+            raise Failure(f'{self.name} ended: {self.process.reason()}')
 
 
 def own_daemon(options, work, kind, name, arguments):
@@ -360,6 +373,8 @@ class Guest:
     def __init__(self, options, work, test, devices, environment=()):
         """devices: (name, Daemon, properties); environment: 'vuNAME=…'."""
         self.verbose = options.verbose
+        self.daemons = [daemon for _, daemon, _ in devices]
+        self.ends_by = time.monotonic() + options.limit
         self.text = b''
         self.facts = []
         self.taken = 0
@@ -392,13 +407,21 @@ class Guest:
                                stdin=subprocess.PIPE,
                                stdout=subprocess.PIPE)
 
+    def _wait_console(self, pipe, deadline):
+        """Waits for more of the console; Failure when that is in vain."""
+        while True:
+            if time.monotonic() > min(deadline, self.ends_by):
+                raise Failure('what is expected of the guest does not come; '
+                              f'its last words: {self.last_words()}')
+            if select.select([pipe], [], [], CHECK_SECONDS)[0]:
+                return
+            for daemon in self.daemons:
+                daemon.check()
+
     def _read(self, deadline):
         """Reads more of the console; False at its end."""
         pipe = self.process.child.stdout.fileno()
-        left = deadline - time.monotonic()
-        if left <= 0 or not select.select([pipe], [], [], left)[0]:
-            raise Failure('the guest is silent for too long; its last '
-                          f'words: {self.last_words()}')
+        self._wait_console(pipe, deadline)
         data = os.read(pipe, 65536)
         with self.console.open('ab') as log:
             log.write(data)
@@ -419,23 +442,27 @@ class Guest:
             self.facts.append((match.group(1), match.group(2)))
 
     def last_words(self):
+        if not self.console.exists():
+            return 'none'
         lines = self.console.read_text(errors='replace').splitlines()
         return ' | '.join(lines[-4:])
 
-    def next_fact(self, seconds=GUEST_SECONDS):
-        """The next fact not yet taken, as (key, value); None at the end."""
-        deadline = time.monotonic() + seconds
+    def _next_fact(self, deadline):
         while self.taken == len(self.facts):
             if not self._read(deadline):
                 return None
         self.taken += 1
         return self.facts[self.taken - 1]
 
-    def wait_fact(self, key, seconds=GUEST_SECONDS):
+    def next_fact(self):
+        """The next fact not yet taken, as (key, value); None at the end."""
+        return self._next_fact(time.monotonic() + GUEST_SECONDS)
+
+    def wait_fact(self, key):
         """Takes facts up to one of that key; returns its value."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + GUEST_SECONDS
         while True:
-            fact = self.next_fact(deadline - time.monotonic())
+            fact = self._next_fact(deadline)
             if fact is None:
                 raise Failure(f'QEMU ended before the fact "{key}": '
                               f'{self.process.reason()}; the last words of '
@@ -452,9 +479,9 @@ class Guest:
         self.process.child.stdin.write(f'{line}\n'.encode())
         self.process.child.stdin.flush()
 
-    def wait_end(self, seconds=GUEST_SECONDS):
-        """Waits until the guest switched itself off."""
-        while self.next_fact(seconds) is not None:
+    def wait_end(self):
+        """Waits until the guest switched itself off; QEMU's status."""
+        while self.next_fact() is not None:
             pass
         return self.process.wait(START_SECONDS)
 

@@ -65,10 +65,10 @@ def first_difference(got, expected):
     """Where two contents part, for a message."""
     if len(got) != len(expected):
         return f'{len(got)} bytes, expected {len(expected)}'
-    for at in range(0, len(got), SECTOR):
-        if got[at:at + SECTOR] != expected[at:at + SECTOR]:
-            return (f'sector {at // SECTOR} begins {got[at:at + 32]!r}, '
-                    f'expected {expected[at:at + 32]!r}')
+    for at, (one, other) in enumerate(zip(got, expected)):
+        if one != other:
+            return (f'byte {at % SECTOR} of sector {at // SECTOR} begins '
+                    f'{got[at:at + 16]!r}, expected {expected[at:at + 16]!r}')
     return 'no difference'
 
 

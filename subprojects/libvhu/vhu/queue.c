@@ -192,6 +192,23 @@ static void give_memory(VhuQueue *queue, VhuRing *ring)
     }
 }
 
+static void log_started(const VhuQueue *queue)
+{
+    const bool packed =
+        queue->run.setup.features & VHU_FEATURE(VIRTIO_F_RING_PACKED);
+    const uint32_t again = vhu_ring_to_resubmit(queue->run.ring);
+
+    vhu_connection_log(queue->connection, VHU_LOG_INFO,
+                       "queue %u started: %u entries, %s", queue->index,
+                       queue->run.setup.size, packed ? "packed" : "split");
+    if (again > 0) {
+        vhu_connection_log(queue->connection, VHU_LOG_INFO,
+                           "queue %u: %u requests were in flight and are done "
+                           "again",
+                           queue->index, again);
+    }
+}
+
 static void start_ring(VhuQueue *queue)
 {
     const VhuDeviceOps *ops = queue->connection->backend->info.ops;
@@ -224,12 +241,7 @@ static void start_ring(VhuQueue *queue)
         vhu_queue_break(queue, &err);
         return;
     }
-    vhu_connection_log(
-        queue->connection, VHU_LOG_INFO, "queue %u started: %u entries, %s",
-        queue->index, queue->run.setup.size,
-        queue->run.setup.features & VHU_FEATURE(VIRTIO_F_RING_PACKED)
-            ? "packed"
-            : "split");
+    log_started(queue);
     vhu_loop_post(queue->connection->backend->control, tell_started, queue);
 }
 
