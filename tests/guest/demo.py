@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 import harness
+import machine
 from oracle import SECTOR, Disk, FileSystem
 
 MIB = 1024 * 1024 // SECTOR
@@ -45,19 +46,19 @@ def check_image(disk, told):
 
 
 def demo(options, work):
-    harness.check_qemu(options.machine)
+    machine.check_qemu(options.machine)
     disk = Disk(work, 'disk', 64 * MIB, 2)
     disks = harness.disk_daemon(options, work, disk)
     entropy = harness.own_daemon(options, work, 'rng', 'rng', [])
     devices = [('vhost-user-blk', disks, {'num-queues': disk.queues}),
                ('vhost-user-rng', entropy, {})]
     say('Making the guest')
-    harness.make_guest(options)
+    machine.make_guest(options)
     with harness.started([disks, entropy]):
         say('A disk and entropy are served')
         show_command(disks.process)
         show_command(entropy.process)
-        with harness.booted(options, work, 'demo', devices,
+        with machine.booted(options, work, 'demo', devices,
                             environment=[f'vua={disk.sectors}']) as guest:
             say('A Linux guest uses them (QEMU without KVM takes a while)')
             show_command(guest.process)
@@ -68,7 +69,7 @@ def demo(options, work):
 
 
 def main():
-    options = harness.parse_options(__doc__)
+    options = machine.parse_options(__doc__)
     options.verbose = True
     work = Path(tempfile.mkdtemp(prefix='guest-demo-'))
     try:

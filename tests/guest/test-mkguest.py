@@ -7,6 +7,7 @@ import shutil
 import subprocess
 
 import harness
+import machine
 
 NOBODY = 65534
 KERNEL = '6.12'
@@ -36,7 +37,7 @@ def contents(folder):
 
 def check_builds(tap, work, cache):
     first = mkguest(work / 'one', '--cache', cache)
-    if first.returncode == harness.MKGUEST_NO_PACKAGES:
+    if first.returncode == machine.MKGUEST_NO_PACKAGES:
         raise harness.Skip(first.stderr.strip())
     tap.equal(first.returncode, 0, 'makes-a-guest')
     one = contents(work / 'one')
@@ -61,7 +62,7 @@ def check_damaged_package(tap, work, cache):
     whole = package.read_bytes()
     os.truncate(package, len(whole) // 2)
     done = mkguest(work / 'three', '--cache', own)
-    if done.returncode == harness.MKGUEST_NO_PACKAGES:
+    if done.returncode == machine.MKGUEST_NO_PACKAGES:
         tap.skip('damaged-package-is-fetched-again', done.stderr.strip())
         return
     tap.ok(done.returncode == 0 and package.read_bytes() == whole,
@@ -74,7 +75,7 @@ def check_without_packages(tap, work):
     (work / 'lists' / 'partial').mkdir(parents=True)
     output = work / 'none'
     done = mkguest(output, env={**os.environ, 'APT_CONFIG': str(config)})
-    tap.equal(done.returncode, harness.MKGUEST_NO_PACKAGES,
+    tap.equal(done.returncode, machine.MKGUEST_NO_PACKAGES,
               'without-packages-says-so-by-its-status')
     tap.ok('linux-image-6.12-cloud-amd64' in done.stderr,
            'without-packages-names-the-package', done.stderr)
@@ -108,8 +109,8 @@ def check_without_root(tap, work, cache):
 
 
 def run(tap, work, options):
-    harness.make_guest(options)    # fills the cache that the others use
-    cache = harness.guest_cache(options)
+    machine.make_guest(options)    # fills the cache that the others use
+    cache = machine.guest_cache(options)
     refused = mkguest(work / 'refused', '--kernel', '2.4')
     tap.ok(refused.returncode == 2 and not (work / 'refused').exists(),
            'unknown-kernel-is-refused', refused.stderr)
@@ -120,4 +121,4 @@ def run(tap, work, options):
 
 
 if __name__ == '__main__':
-    harness.run_tests('/guest/mkguest', run, harness.parse_options(__doc__))
+    harness.run_tests('/guest/mkguest', run, machine.parse_options(__doc__))

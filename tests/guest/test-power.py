@@ -10,6 +10,7 @@ reported as synced must be whole, in the guest and in the image.
 
 
 import harness
+import machine
 from oracle import SECTOR, Disk, FileSystem, digest, first_difference, pattern
 
 MIB = 1024 * 1024 // SECTOR
@@ -18,7 +19,7 @@ SYNCED = 20    # files of each boot, at least
 
 
 def boot(options, work, devices, disk, words):
-    return harness.booted(options, work, 'power', devices, environment=[
+    return machine.booted(options, work, 'power', devices, environment=[
         f'vu{disk.name}={disk.sectors}', *words])
 
 
@@ -60,7 +61,7 @@ def check_image(tap, disk, synced):
 
 
 def run(tap, work, options):
-    harness.check_qemu(options.machine)
+    machine.check_qemu(options.machine)
     disk = Disk(work, 'b', 48 * MIB, 2)
     daemon = harness.disk_daemon(options, work, disk)
     devices = [('vhost-user-blk', daemon, {'num-queues': disk.queues})]
@@ -87,4 +88,4 @@ def run(tap, work, options):
 
 if __name__ == '__main__':
     harness.run_tests('/guest/power/{machine}-{kernel}', run,
-                      harness.parse_options(__doc__))
+                      machine.parse_options(__doc__))

@@ -13,6 +13,7 @@ import re
 import statistics
 
 import harness
+import machine
 from oracle import SECTOR, Disk, digest, first_difference, pattern
 
 MIB = 1024 * 1024 // SECTOR
@@ -108,7 +109,7 @@ def check_regions(tap, guest, disks):
 def run(tap, work, options):
     if options.daemon == 'qsd':
         raise harness.Skip('qemu-storage-daemon keeps no inflight region')
-    harness.check_qemu(options.machine)
+    machine.check_qemu(options.machine)
     disks = [Disk(work, 'a', 32 * MIB, 2), Disk(work, 'b', 24 * MIB, 4)]
     pairs = [(disk, harness.disk_daemon(options, work, disk))
              for disk in disks]
@@ -119,7 +120,7 @@ def run(tap, work, options):
                for name, _, _ in REGIONS]
     inflight = []
     with harness.started([daemon for _, daemon in pairs]):
-        with harness.booted(options, work, 'reconnect', devices,
+        with machine.booted(options, work, 'reconnect', devices,
                             environment=[f'vu{disk.name}={disk.sectors}'
                                          for disk in disks]) as guest:
             for kill in range(options.kills):
@@ -152,5 +153,5 @@ def check_kills(tap, inflight, resubmitted):
 
 if __name__ == '__main__':
     harness.run_tests('/guest/reconnect/{machine}-{kernel}', run,
-                      harness.parse_options(
+                      machine.parse_options(
         __doc__, kills=(6, 'how often daemons are killed')))

@@ -11,6 +11,7 @@ was told to write, without daemon or guest.
 import random
 
 import harness
+import machine
 from oracle import (SECTOR, Disk, FileSystem, digest, first_difference,
                     pattern)
 
@@ -197,13 +198,13 @@ def check_file_system(tap, disk):
 
 
 def run(tap, work, options):
-    harness.check_qemu(options.machine)
+    machine.check_qemu(options.machine)
     storage = Storage(options, work)
     devices = storage.devices()
     daemons = [daemon for _, daemon, _ in devices]
     kept = sorted(set(FILES) - {TRIMMED})
     with harness.started(daemons):
-        with harness.booted(options, work, 'storage', devices,
+        with machine.booted(options, work, 'storage', devices,
                             environment=storage.environment()) as guest:
             tap.note(f'guest kernel {guest.wait_fact("boot")}')
             tap.equal(guest.wait_fact('end'), 'first', 'guest/first-boot')
@@ -228,4 +229,4 @@ def run(tap, work, options):
 
 if __name__ == '__main__':
     harness.run_tests('/guest/storage/{machine}-{kernel}', run,
-                      harness.parse_options(__doc__))
+                      machine.parse_options(__doc__))
