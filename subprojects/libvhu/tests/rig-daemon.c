@@ -325,9 +325,14 @@ unsigned rig_anonymous_kib(pid_t pid)
 #define SANITIZED 0
 #endif
 
-bool rig_memory_is_plain(void)
+bool rig_is_valgrind(void)
 {
     const char *preload = g_getenv("LD_PRELOAD");
 
-    return !SANITIZED && !(preload && strstr(preload, "vgpreload"));
+    return preload && strstr(preload, "vgpreload");
+}
+
+bool rig_memory_is_plain(void)
+{
+    return !SANITIZED && !rig_is_valgrind();
 }

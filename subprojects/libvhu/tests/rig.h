@@ -357,4 +357,7 @@ unsigned rig_anonymous_kib(pid_t pid);
  * built with a sanitizer. Those find leaks themselves. */
 bool rig_memory_is_plain(void);
 
+/** Whether this runs under valgrind, which runs one thread at a time. */
+bool rig_is_valgrind(void);
+
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Owns the tests of what a back end asks of the front end: shared objects,
- * shared memory, notifications in band; and of a front end that answers wrong.
+ * Owns the tests of what a back end asks of the front end: shared objects and
+ * shared memory; and of a front end that answers wrong.
  */
 #include "tests/script.h"
 #include "tests/toy.h"
@@ -254,88 +254,6 @@ static void test_shmem_is_mapped_and_unmapped(Fixture *f, gconstpointer data)
     close(file);
 }
 
-/* ---- in band ---- */
-
-static void test_inband_kick_and_call(void)
-{
-    const RigConfig config = {.inband = true, .num_queues = 2};
-    const ToyConfig two = {.num_queues = 2, .num_threads = 1};
-    Toy *toy = toy_new(&two);
-    Rig *rig = toy_rig(toy, &config);
-
-    rig_start(rig);
-    for (int i = 0; i < 20; i++) {
-        toy_round_trip(rig, (unsigned)i % 2, 100);
-    }
-    g_assert_cmpuint(rig_calls(rig, 0), >=, 10);
-    g_assert_cmpuint(rig_calls(rig, 1), >=, 10);
-    rig_stop(rig);
-    rig_free(rig);
-    toy_free(toy);
-}
-
-/* An event fd is preferred over messages, where there is one. */
-static void test_eventfd_goes_before_messages(void)
-{
-    const RigConfig config = {.inband = true};
-    Toy *toy = toy_new(NULL);
-    Rig *rig = toy_rig(toy, &config);
-    const VhuFrontendCounters *counters;
-    uint64_t messages, calls;
-    VhuMessage set_call;
-
-    rig_start(rig);
-    toy_round_trip(rig, 0, 10);
-    counters = &vhu_frontend_info(rig_session(rig))->counters;
-    messages = counters->backend_requests;
-    calls = rig_calls(rig, 0);
-    g_assert_cmpuint(messages, >=, 1);
-    set_call = (VhuMessage){.request = VHOST_USER_SET_VRING_CALL,
-                            .kind = VHU_PAYLOAD_VRING_FD,
-                            .num_fds = 1,
-                            .fds = {rig_call_fd(rig, 0)}};
-    g_assert_cmpint(rig_call(rig, &set_call, NULL), ==, 0);
-    toy_round_trip(rig, 0, 10);
-    g_assert_cmpuint(rig_calls(rig, 0), ==, calls + 1);
-    g_assert_cmpuint(counters->backend_requests, ==, messages);
-    rig_free(rig);
-    toy_free(toy);
-}
-
-static unsigned broken_rings;
-
-static int on_vring_err(void *opaque, uint32_t index)
-{
-    (void)opaque;
-    broken_rings += 1 + index;
-    return 0;
-}
-
-static bool ring_broke(void *opaque)
-{
-    (void)opaque;
-    return broken_rings == 2;
-}
-
-static void test_inband_error(void)
-{
-    const ToyConfig two = {.num_queues = 2};
-    VhuFrontendOps ops = {.vring_err = on_vring_err};
-    const RigConfig config = {.inband = true, .num_queues = 2, .ops = &ops};
-    Toy *toy = toy_new(&two);
-    Rig *rig = toy_rig(toy, &config);
-    RigRequest *bad;
-
-    rig_start(rig);
-    bad = rig_request(rig, 1);
-    rig_out_at(bad, 0x10, 16);
-    rig_submit_quietly(bad);
-    rig_kick(rig, 1, true);
-    toy_until(toy, ring_broke, NULL);
-    rig_free(rig);
-    toy_free(toy);
-}
-
 /* ---- a front end that answers wrong ---- */
 
 /* A front end played by the test, as far as its back-end channel. */
@@ -490,10 +408,6 @@ int main(int argc, char **argv)
     WITH_FRONT("shmem/config", test_shmem_config);
     WITH_FRONT("shmem/is-mapped-and-unmapped",
                test_shmem_is_mapped_and_unmapped);
-    TEST("inband/kick-and-call", test_inband_kick_and_call);
-    TEST("inband/eventfd-goes-before-messages",
-         test_eventfd_goes_before_messages);
-    TEST("inband/error", test_inband_error);
     for (unsigned i = 0; i < G_N_ELEMENTS(wrong_answers); i++) {
         g_autofree char *path =
             g_strdup_printf(PATH "wrong-answer/%s", wrong_answers[i].name);

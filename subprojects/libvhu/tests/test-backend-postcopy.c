@@ -81,30 +81,13 @@ static uint64_t serve_fault(int uffd, uint8_t fill)
     return msg.arg.pagefault.address;
 }
 
-/* A device on its own thread reads a page that has not arrived. */
-static void fault_and_go_on(const RigConfig *config)
+/* As a destination does: everything is told while it listens. Returns the
+ * userfaultfd. */
+static int begin(Rig *rig)
 {
-    const ToyConfig threaded = {.num_threads = 1};
-    Toy *toy;
-    Rig *rig;
-    RigRequest *request;
-    VhuGuestAddr absent;
-    uint64_t where, base;
-    uint8_t *in;
-    int uffd;
+    int uffd = advise(rig);
 
-    if (skipped()) {
-        return;
-    }
-    toy = toy_new(&threaded);
-    rig = toy_rig(toy, config);
-    rig_start(rig);
-    toy_round_trip(rig, 0, 100);
-    rig_stop(rig);
-
-    uffd = advise(rig);
     g_assert_cmpint(ask(rig, VHOST_USER_POSTCOPY_LISTEN), ==, 0);
-    /* As a destination does: everything is told while it listens. */
     if (vhu_frontend_has(rig_session(rig),
                          VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS)) {
         const VhuFrontendMemory none = {0};
@@ -115,31 +98,66 @@ static void fault_and_go_on(const RigConfig *config)
         g_assert_cmpint(rig_op(rig, rc, &wait), ==, 0);
     }
     send_memory(rig);
+    return uffd;
+}
+
+/* Have the device return four bytes of a page. Returns where they are. */
+static RigRequest *fetch(Rig *rig, VhuGuestAddr page)
+{
+    RigRequest *request = rig_request(rig, 0);
+
+    rig_out_at(request, page + 0x10, 4);
+    rig_in(request, 4);
+    rig_submit(request);
+    return request;
+}
+
+static void check_fetched(RigRequest *request, const char *bytes)
+{
+    g_assert_cmpuint(rig_wait(request), ==, 4);
+    g_assert_cmpmem(request->in_data[0], 4, bytes, 4);
+    rig_request_free(request);
+}
+
+/* A device on its own thread reads a page that has not arrived. */
+static void fault_and_go_on(const RigConfig *config)
+{
+    const ToyConfig threaded = {.num_threads = 1};
+    RigRequest *request;
+    uint64_t where, base;
+    VhuGuestAddr last;
+    Toy *toy;
+    Rig *rig;
+    int uffd;
+
+    if (skipped()) {
+        return;
+    }
+    if (rig_is_valgrind()) {
+        g_test_skip("a fault would hold the thread that serves it");
+        return;
+    }
+    toy = toy_new(&threaded);
+    rig = toy_rig(toy, config);
+    rig_start(rig);
+    toy_round_trip(rig, 0, 100);
+    rig_stop(rig);
+    uffd = begin(rig);
     base = vhu_frontend_backend_addr(rig_session(rig), 0);
     g_assert_cmphex(base, !=, 0);
 
-    absent = RIG_GUEST_BASE + rig_memory_bytes(rig) - PAGE;
-    request = rig_request(rig, 0);
-    rig_out_at(request, absent + 0x10, 4);
-    in = rig_in(request, 4);
+    last = RIG_GUEST_BASE + rig_memory_bytes(rig) - PAGE;
     rig_start(rig);
-    rig_submit(request);
+    request = fetch(rig, last);
     where = serve_fault(uffd, 0x77);
     g_assert_cmphex(where & ~(uint64_t)(PAGE - 1), ==,
                     base + rig_memory_bytes(rig) - PAGE);
-    g_assert_cmpuint(rig_wait(request), ==, 4);
-    g_assert_cmpmem(in, 4, "\x77\x77\x77\x77", 4);
-    rig_request_free(request);
+    check_fetched(request, "\x77\x77\x77\x77");
 
     /* At the end what is missing is zero, and nobody waits for it. */
     g_assert_cmpint(ask(rig, VHOST_USER_POSTCOPY_END), ==, 0);
     close(uffd);
-    request = rig_request(rig, 0);
-    rig_out_at(request, absent - PAGE, 4);
-    in = rig_in(request, 4);
-    g_assert_cmpuint(rig_do(request), ==, 4);
-    g_assert_cmpmem(in, 4, "\0\0\0\0", 4);
-    rig_request_free(request);
+    check_fetched(fetch(rig, last - PAGE), "\0\0\0\0");
     rig_free(rig);
     toy_free(toy);
 }

@@ -50,7 +50,7 @@ static const Proof proofs[VHOST_USER_PROTOCOL_F_COUNT][SIDES] = {
     BOTH_SIDES(BACKEND_SEND_FD, "channel", "shmem/is-mapped-and-unmapped"),
     BOTH_SIDES(INFLIGHT_SHMFD, "inflight", "heir-resubmits-in-order/split"),
     BOTH_SIDES(RESET_DEVICE, "protocol", "reset-device"),
-    BOTH_SIDES(INBAND_NOTIFICATIONS, "channel", "inband/kick-and-call"),
+    BOTH_SIDES(INBAND_NOTIFICATIONS, "inband", "kick-and-call"),
     BOTH_SIDES(CONFIGURE_MEM_SLOTS, "memory", "slots/509"),
     BOTH_SIDES(STATUS, "protocol", "status/is-kept-and-told"),
     BOTH_SIDES(SHARED_OBJECT, "channel", "object/is-looked-up"),

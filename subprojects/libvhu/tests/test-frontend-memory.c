@@ -1,84 +1,22 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Owns the tests of what a front-end session keeps: features, memory, log,
- * inflight buffer; that it goes out right, again after a reconnection, and
- * around postcopy.
+ * inflight buffer; that it goes out right, and again after a reconnection.
  */
+#include "tests/session-files.h"
 #include "tests/session.h"
 
 #include <errno.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define ACK(request) request " 05000000 08000000 00000000 00000000"
 
 /* Protocol features: 1 LOG_SHMFD, 3 REPLY_ACK, 8 PAGEFAULT, 12
  * INFLIGHT_SHMFD, 15 CONFIGURE_MEM_SLOTS. */
-#define TABLES    0x110au
-#define SLOTS     0x8008u
-#define PAGEFAULT 0x108u
+#define TABLES 0x110au
+#define SLOTS  0x8008u
 
-/* Two files, and three regions of them. */
-typedef struct Files {
-    int fds[3];
-    VhuMemRegion regions[3];
-} Files;
-
-static Files make_files(void)
-{
-    Files files = {
-        .regions =
-            {
-                {.guest_addr = 0x0,
-                 .size = 0xa0000,
-                 .user_addr = 0x7f0000000000,
-                 .mmap_offset = 0},
-                {.guest_addr = 0x100000,
-                 .size = 0x100000,
-                 .user_addr = 0x7f0000100000,
-                 .mmap_offset = 0x100000},
-                {.guest_addr = 0x100000000,
-                 .size = 0x200000,
-                 .user_addr = 0x7f1000000000,
-                 .mmap_offset = 0},
-            },
-    };
-
-    files.fds[0] = files.fds[1] = memfd_create("low", MFD_CLOEXEC);
-    files.fds[2] = memfd_create("high", MFD_CLOEXEC);
-    return files;
-}
-
-static void close_files(const Files *files)
-{
-    close(files->fds[0]);
-    close(files->fds[2]);
-}
-
-static VhuFrontendMemory first(const Files *files, uint32_t num)
-{
-    return (VhuFrontendMemory){
-        .regions = files->regions, .fds = files->fds, .num = num};
-}
-
-/* Check that the next fd received is of this file. */
-static void expect_file(Script *script, int fd)
-{
-    int got = script_take_fd(script);
-    struct stat a, b;
-
-    g_assert_cmpint(fstat(got, &a), ==, 0);
-    g_assert_cmpint(fstat(fd, &b), ==, 0);
-    g_assert_cmpuint(a.st_ino, ==, b.st_ino);
-    close(got);
-}
-
-#define LOW            "00000000 00000000 00000a00 00000000 00000000 007f0000"
-#define MIDDLE         "00001000 00000000 00001000 00000000 00001000 007f0000"
-#define HIGH           "00000000 01000000 00002000 00000000 00000000 107f0000"
-#define AT(offset)     offset " 00000000"
 #define ADD(region)    "25000000 09000000 28000000 00000000 00000000" region
 #define REMOVE(region) "26000000 09000000 28000000 00000000 00000000" region
 
@@ -86,8 +24,8 @@ static void expect_file(Script *script, int fd)
 
 static void test_table(void)
 {
-    const Files files = make_files();
-    const VhuFrontendMemory memory = first(&files, 3);
+    const SessionFiles files = session_files();
+    const VhuFrontendMemory memory = session_first(&files, 3);
     Outcome outcome;
     Session s;
 
@@ -98,20 +36,20 @@ static void test_table(void)
     script_expect(&s.back, "05000000 09000000 68000000 03000000 00000000"
                   /**/ LOW AT("00000000") MIDDLE AT("00001000")
                       HIGH AT("00000000"));
-    expect_file(&s.back, files.fds[0]);
-    expect_file(&s.back, files.fds[1]);
-    expect_file(&s.back, files.fds[2]);
+    session_expect_file(&s.back, files.fds[0]);
+    session_expect_file(&s.back, files.fds[1]);
+    session_expect_file(&s.back, files.fds[2]);
     script_send(&s.back, ACK("05000000"));
     session_until(&s, &outcome.calls, 1);
     g_assert_cmpint(outcome.result, ==, 0);
     session_close(&s);
-    close_files(&files);
+    session_close_files(&files);
 }
 
 static void test_slots_send_what_differs(void)
 {
-    const Files files = make_files();
-    const VhuFrontendMemory two = first(&files, 2);
+    const SessionFiles files = session_files();
+    const VhuFrontendMemory two = session_first(&files, 2);
     const VhuFrontendMemory others = {
         .regions = files.regions + 1, .fds = files.fds + 1, .num = 2};
     Outcome outcome;
@@ -121,8 +59,8 @@ static void test_slots_send_what_differs(void)
     vhu_frontend_set_memory(s.front, &two, outcome_then(&outcome), NULL);
     script_expect(&s.back, ADD(LOW) AT("00000000"));
     script_expect(&s.back, ADD(MIDDLE) AT("00001000"));
-    expect_file(&s.back, files.fds[0]);
-    expect_file(&s.back, files.fds[1]);
+    session_expect_file(&s.back, files.fds[0]);
+    session_expect_file(&s.back, files.fds[1]);
     script_send(&s.back, ACK("25000000") ACK("25000000"));
     session_until(&s, &outcome.calls, 1);
     g_assert_cmpint(outcome.result, ==, 0);
@@ -130,7 +68,7 @@ static void test_slots_send_what_differs(void)
     vhu_frontend_set_memory(s.front, &others, outcome_then(&outcome), NULL);
     script_expect(&s.back, REMOVE(LOW) AT("00000000"));
     script_expect(&s.back, ADD(HIGH) AT("00000000"));
-    expect_file(&s.back, files.fds[2]);
+    session_expect_file(&s.back, files.fds[2]);
     g_assert_cmpuint(s.back.num_fds, ==, 0);
     script_send(&s.back, ACK("26000000"));
     g_assert_cmpuint(outcome.calls, ==, 0);
@@ -144,14 +82,14 @@ static void test_slots_send_what_differs(void)
     g_assert_cmpint(outcome.result, ==, 0);
     script_expect_silence(&s.back);
     session_close(&s);
-    close_files(&files);
+    session_close_files(&files);
 }
 
 /* The same addresses of another file are another region. */
 static void test_another_file_is_another_region(void)
 {
-    Files files = make_files();
-    VhuFrontendMemory memory = first(&files, 1);
+    SessionFiles files = session_files();
+    VhuFrontendMemory memory = session_first(&files, 1);
     Session s;
 
     session_start(&s, NULL, SLOTS);
@@ -162,13 +100,13 @@ static void test_another_file_is_another_region(void)
     script_expect(&s.back, REMOVE(LOW) AT("00000000"));
     script_expect(&s.back, ADD(LOW) AT("00000000"));
     session_close(&s);
-    close_files(&files);
+    session_close_files(&files);
 }
 
 static void test_one_refused_region_refuses_all(void)
 {
-    const Files files = make_files();
-    const VhuFrontendMemory memory = first(&files, 3);
+    const SessionFiles files = session_files();
+    const VhuFrontendMemory memory = session_first(&files, 3);
     Outcome outcome;
     Session s;
 
@@ -182,7 +120,7 @@ static void test_one_refused_region_refuses_all(void)
     g_assert_cmpint(outcome.result, ==, -EREMOTEIO);
     g_assert_false(outcome.had_reply);
     session_close(&s);
-    close_files(&files);
+    session_close_files(&files);
 }
 
 static void test_too_many_regions_are_told(void)
@@ -238,7 +176,7 @@ static void test_inflight_goes_back_before_anything_else(void)
     script_expect(&s.back, "20000000 09000000 18000000 00200000 00000000"
                            "00000000 00000000 02000001 00000000");
     script_expect(&s.back, "01000000 01000000 00000000");
-    expect_file(&s.back, buffer);
+    session_expect_file(&s.back, buffer);
     g_assert_cmpuint(inflight.calls, ==, 0);
     script_send(&s.back, ACK("20000000") ACK("01000000"));
     session_until(&s, &features.calls, 1);
@@ -267,9 +205,10 @@ static void test_refused_inflight_is_told(void)
 
 /* ---- a reconnection ---- */
 
-static void set_everything(Session *s, const Files *files, int log, int buffer)
+static void set_everything(Session *s, const SessionFiles *files, int log,
+                           int buffer)
 {
-    const VhuFrontendMemory memory = first(files, 2);
+    const VhuFrontendMemory memory = session_first(files, 2);
     const VhuLogArea area = {.size = 0x1000, .offset = 0x10};
     Outcome outcome;
 
@@ -298,7 +237,7 @@ static void set_everything(Session *s, const Files *files, int log, int buffer)
 
 static void test_reconnection_sends_everything_again(void)
 {
-    const Files files = make_files();
+    const SessionFiles files = session_files();
     int log = memfd_create("log", MFD_CLOEXEC);
     int buffer = memfd_create("inflight", MFD_CLOEXEC);
     Session s;
@@ -315,11 +254,11 @@ static void test_reconnection_sends_everything_again(void)
     script_send(&s.back, ACK("02000000"));
     script_expect(&s.back, "20000000 09000000 18000000 00200000 00000000"
                            "00000000 00000000 02000001 00000000");
-    expect_file(&s.back, buffer);
+    session_expect_file(&s.back, buffer);
     script_send(&s.back, ACK("20000000"));
     script_expect(&s.back, "06000000 01000000 10000000 00100000 00000000"
                            "10000000 00000000");
-    expect_file(&s.back, log);
+    session_expect_file(&s.back, log);
     script_send(&s.back, ACK("06000000"));
     script_expect(&s.back, "05000000 09000000 48000000 02000000 00000000"
                   /**/ LOW AT("00000000") MIDDLE AT("00001000"));
@@ -329,7 +268,7 @@ static void test_reconnection_sends_everything_again(void)
     g_assert_true(s.again);
     g_assert_cmpuint(vhu_frontend_info(s.front)->counters.connections, ==, 2);
     session_close(&s);
-    close_files(&files);
+    session_close_files(&files);
     close(log);
     close(buffer);
 }
@@ -337,8 +276,8 @@ static void test_reconnection_sends_everything_again(void)
 /* A new back end knows of no region, whatever the old one had been told. */
 static void test_reconnection_adds_all_slots_again(void)
 {
-    const Files files = make_files();
-    const VhuFrontendMemory two = first(&files, 2);
+    const SessionFiles files = session_files();
+    const VhuFrontendMemory two = session_first(&files, 2);
     Outcome outcome;
     Session s;
 
@@ -355,13 +294,13 @@ static void test_reconnection_adds_all_slots_again(void)
     script_send(&s.back, ACK("25000000") ACK("25000000"));
     session_until(&s, &s.ready, 2);
     session_close(&s);
-    close_files(&files);
+    session_close_files(&files);
 }
 
 /* A buffer that was dropped, after a reset, is not sent again. */
 static void test_dropped_inflight_stays_dropped(void)
 {
-    const Files files = make_files();
+    const SessionFiles files = session_files();
     int log = memfd_create("log", MFD_CLOEXEC);
     int buffer = memfd_create("inflight", MFD_CLOEXEC);
     Session s;
@@ -377,7 +316,7 @@ static void test_dropped_inflight_stays_dropped(void)
     script_send(&s.back, ACK("02000000"));
     script_expect(&s.back, "06000000 01000000 10000000");
     session_close(&s);
-    close_files(&files);
+    session_close_files(&files);
     close(log);
     close(buffer);
 }
@@ -419,103 +358,6 @@ static void test_only_offered_features_are_set(void)
     session_close(&s);
 }
 
-/* ---- postcopy ---- */
-
-/* LISTEN changes how replies to the table are read: it waits for what is
- * before it, and what is behind it waits for LISTEN. */
-static void test_postcopy_takes_the_bases_and_acknowledges(void)
-{
-    const Files files = make_files();
-    const VhuFrontendMemory memory = first(&files, 2);
-    Outcome before, listen, after, end;
-    Session s;
-
-    session_start(&s, NULL, PAGEFAULT);
-    vhu_frontend_set_memory(s.front, &memory, outcome_then(&before), NULL);
-    vhu_frontend_ask(s.front, VHOST_USER_POSTCOPY_LISTEN, outcome_then(&listen),
-                     NULL);
-    vhu_frontend_set_memory(s.front, &memory, outcome_then(&after), NULL);
-    vhu_frontend_ask(s.front, VHOST_USER_POSTCOPY_END, outcome_then(&end),
-                     NULL);
-    script_expect(&s.back, "05000000 09000000 48000000 02000000 00000000"
-                  /**/ LOW AT("00000000") MIDDLE AT("00001000"));
-    script_expect_silence(&s.back);
-    script_send(&s.back, ACK("05000000"));
-    script_expect(&s.back, "1d000000 09000000 00000000");
-    script_expect_silence(&s.back);
-    script_send(&s.back, ACK("1d000000"));
-
-    /* Without need_reply, as the specification notes. */
-    script_expect(&s.back, "05000000 01000000 48000000 02000000 00000000"
-                  /**/ LOW AT("00000000") MIDDLE AT("00001000"));
-    script_expect_silence(&s.back);
-    script_send(&s.back, "05000000 05000000 48000000 02000000 00000000"
-                         "00000000 00000000 00000a00 00000000 0000aa00 00550000"
-                         "00000000 00000000"
-                         "00001000 00000000 00001000 00000000 0000bb00 00550000"
-                         "00001000 00000000");
-    script_expect(&s.back, "05000000 01000000 08000000 00000000 00000000");
-    script_expect(&s.back, "1e000000 01000000 00000000");
-    session_until(&s, &after.calls, 1);
-    g_assert_cmpint(before.result, ==, 0);
-    g_assert_cmpint(listen.result, ==, 0);
-    g_assert_cmphex(vhu_frontend_backend_addr(s.front, 0), ==, 0x550000aa0000);
-    g_assert_cmphex(vhu_frontend_backend_addr(s.front, 1), ==, 0x550000bb0000);
-    g_assert_cmphex(vhu_frontend_backend_addr(s.front, 2), ==, 0);
-    script_send(&s.back, ACK("1e000000"));
-    session_until(&s, &end.calls, 1);
-    g_assert_cmpint(end.result, ==, 0);
-    session_close(&s);
-    close_files(&files);
-}
-
-static void test_postcopy_by_slots(void)
-{
-    const Files files = make_files();
-    const VhuFrontendMemory memory = first(&files, 2);
-    Outcome outcome;
-    Session s;
-
-    session_start(&s, NULL, PAGEFAULT | SLOTS);
-    vhu_frontend_ask(s.front, VHOST_USER_POSTCOPY_LISTEN, NULL, NULL);
-    script_expect(&s.back, "1d000000 09000000 00000000");
-    script_send(&s.back, ACK("1d000000"));
-    vhu_frontend_set_memory(s.front, &memory, outcome_then(&outcome), NULL);
-    script_expect(&s.back, "25000000 01000000 28000000 00000000 00000000"
-                  /**/ LOW AT("00000000"));
-    script_expect_silence(&s.back);
-    script_send(&s.back, "25000000 05000000 28000000 00000000 00000000"
-                         "00000000 00000000 00000a00 00000000 0000aa00 00550000"
-                         "00000000 00000000");
-    script_expect(&s.back, "25000000 01000000 08000000 00000000 00000000");
-    script_expect(&s.back, "25000000 01000000 28000000 00000000 00000000"
-                  /**/ MIDDLE AT("00001000"));
-    script_send(&s.back, "25000000 05000000 28000000 00000000 00000000"
-                         "00001000 00000000 00001000 00000000 0000bb00 00550000"
-                         "00001000 00000000");
-    script_expect(&s.back, "25000000 01000000 08000000 00000000 00000000");
-    session_until(&s, &outcome.calls, 1);
-    g_assert_cmpint(outcome.result, ==, 0);
-    g_assert_cmphex(vhu_frontend_backend_addr(s.front, 1), ==, 0x550000bb0000);
-    session_close(&s);
-    close_files(&files);
-}
-
-static void test_advise_without_fd_is_a_refusal(void)
-{
-    Outcome outcome;
-    Session s;
-
-    session_start(&s, NULL, PAGEFAULT);
-    vhu_frontend_ask(s.front, VHOST_USER_POSTCOPY_ADVISE,
-                     outcome_then(&outcome), NULL);
-    script_expect(&s.back, "1c000000 01000000 00000000");
-    script_send(&s.back, "1c000000 05000000 00000000");
-    session_until(&s, &outcome.calls, 1);
-    g_assert_cmpint(outcome.result, ==, -EREMOTEIO);
-    session_close(&s);
-}
-
 #define TEST(name, fn) g_test_add_func("/frontend/" name, fn)
 
 int main(int argc, char **argv)
@@ -538,10 +380,5 @@ int main(int argc, char **argv)
     TEST("again/back-end-that-lost-a-feature-is-refused",
          test_back_end_that_lost_a_feature_is_refused);
     TEST("features/only-offered-are-set", test_only_offered_features_are_set);
-    TEST("postcopy/takes-the-bases-and-acknowledges",
-         test_postcopy_takes_the_bases_and_acknowledges);
-    TEST("postcopy/by-slots", test_postcopy_by_slots);
-    TEST("postcopy/advise-without-fd-is-a-refusal",
-         test_advise_without_fd_is_a_refusal);
     return g_test_run();
 }

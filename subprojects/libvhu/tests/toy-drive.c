@@ -129,7 +129,7 @@ void toy_round_trip(Rig *rig, unsigned queue, size_t bytes)
     rig_request_free(request);
 }
 
-RigRequest *toy_submit(Rig *rig, unsigned queue)
+RigRequest *toy_add_quietly(Rig *rig, unsigned queue)
 {
     RigRequest *request = rig_request(rig, queue);
     uint8_t data[ECHO_BYTES];
@@ -139,7 +139,15 @@ RigRequest *toy_submit(Rig *rig, unsigned queue)
     }
     rig_out(request, data, sizeof(data));
     rig_in(request, sizeof(data));
-    rig_submit(request);
+    g_assert_cmpint(rig_submit_quietly(request), ==, 0);
+    return request;
+}
+
+RigRequest *toy_submit(Rig *rig, unsigned queue)
+{
+    RigRequest *request = toy_add_quietly(rig, queue);
+
+    rig_kick(rig, queue, false);
     return request;
 }
 

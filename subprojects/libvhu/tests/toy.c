@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Owns the device of the back end's tests. Its ops may run on any thread, so
- * what they write is behind a lock.
+ * Owns the device of the back end's tests, but for its queues. Its ops may run
+ * on any thread, so what they write is behind a lock.
  */
 #include "tests/toy.h"
 
-#include "vhu/clock.h"
+#include "tests/toy-internal.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -14,50 +14,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define MAX_THREADS 4
-#define SOON_MS     50
-
 const VhuUuid toy_uuid = {.bytes = {0x54, 0x4f, 0x59, 1}};
 
-struct Toy {
-    ToyConfig config;
-    VhuLoop *loop;
-    VhuBackend *backend;
-    VhuThread *threads[MAX_THREADS];
-    VhuTimer *soon;
-    GPtrArray *connections; /* ToyConnection, oldest first; control thread */
-    int hold;               /* atomic */
-    unsigned held;          /* atomic */
-    unsigned served;        /* atomic */
-    unsigned resubmitted;   /* atomic */
-    unsigned ended;
-    VhuError last_end;
-    uint8_t space[TOY_CONFIG_BYTES];
-    uint8_t state;
-    int object;
-    pthread_mutex_t lock; /* of the strings */
-    GString *events;
-    GString *log;
-    char *events_taken;
-};
-
-typedef struct ToyConnection ToyConnection;
-
-typedef struct ToyQueue {
-    ToyConnection *connection;
-    GQueue held; /* VhuElement, oldest first; queue's loop */
-} ToyQueue;
-
-/* Counted, because a release may be under way to a queue that is gone. */
-struct ToyConnection {
-    Toy *toy;
-    VhuConnection *connection;
-    ToyQueue *queues;
-};
-
-static void note(Toy *toy, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
-
-static void note(Toy *toy, const char *fmt, ...)
+void toy_note(Toy *toy, const char *fmt, ...)
 {
     va_list args;
 
@@ -69,88 +28,6 @@ static void note(Toy *toy, const char *fmt, ...)
     g_string_append_vprintf(toy->events, fmt, args);
     va_end(args);
     pthread_mutex_unlock(&toy->lock);
-}
-
-/* ---- requests ---- */
-
-static void give_back(Toy *toy, VhuQueue *queue, VhuElement *element)
-{
-    uint8_t *data = g_malloc(element->out_bytes + 1);
-    const size_t bytes = vhu_element_read(element, 0, data, element->out_bytes);
-
-    for (size_t i = 0; i < bytes / 2; i++) {
-        const uint8_t swap = data[i];
-
-        data[i] = data[bytes - 1 - i];
-        data[bytes - 1 - i] = swap;
-    }
-    g_atomic_int_add(&toy->resubmitted, element->resubmitted);
-    vhu_queue_push(queue, element,
-                   (uint32_t)vhu_element_write(element, 0, data, bytes));
-    g_atomic_int_inc(&toy->served);
-    g_free(data);
-}
-
-static VhuProcess process(VhuQueue *queue, void *state)
-{
-    ToyConnection *connection = state;
-    Toy *toy = connection->toy;
-    ToyQueue *mine = &connection->queues[vhu_queue_index(queue)];
-    VhuElement *element;
-
-    while ((element = vhu_queue_pop(queue))) {
-        if (g_atomic_int_get(&toy->hold)) {
-            g_queue_push_tail(&mine->held, element);
-            g_atomic_int_inc(&toy->held);
-        } else {
-            give_back(toy, queue, element);
-        }
-    }
-    return VHU_PROCESS_DONE;
-}
-
-static VhuProcess drop(VhuQueue *queue, void *state)
-{
-    VhuElement *element;
-
-    (void)state;
-    while ((element = vhu_queue_pop(queue))) {
-        vhu_queue_push(queue, element, 0);
-    }
-    return VHU_PROCESS_DONE;
-}
-
-static int queue_start(VhuQueue *queue, void *state)
-{
-    note(((ToyConnection *)state)->toy, "start %u", vhu_queue_index(queue));
-    return 0;
-}
-
-static void queue_stop(VhuQueue *queue, void *state)
-{
-    ToyConnection *connection = state;
-    Toy *toy = connection->toy;
-    ToyQueue *mine = &connection->queues[vhu_queue_index(queue)];
-    VhuElement *element;
-
-    note(toy, "stop %u", vhu_queue_index(queue));
-    if (toy->config.stop == TOY_STOP_HANG) {
-        return;
-    }
-    while ((element = g_queue_pop_head(&mine->held))) {
-        g_atomic_int_add(&toy->held, -1);
-        if (toy->config.stop == TOY_STOP_SUSPEND &&
-            vhu_queue_may_suspend(queue)) {
-            vhu_queue_suspend(queue, element);
-        } else {
-            give_back(toy, queue, element);
-        }
-    }
-}
-
-static void queue_stopped(VhuQueue *queue, void *state)
-{
-    note(((ToyConnection *)state)->toy, "stopped %u", vhu_queue_index(queue));
 }
 
 /* ---- the rest of the device ---- */
@@ -168,16 +45,15 @@ static int on_connect(VhuConnection *connection, void *device, void **state)
     made->connection = connection;
     made->queues = g_new0(ToyQueue, toy->config.num_queues);
     for (unsigned i = 0; i < toy->config.num_queues; i++) {
-        made->queues[i].connection = made;
         g_queue_init(&made->queues[i].held);
     }
     g_ptr_array_add(toy->connections, made);
-    note(toy, "connect");
+    toy_note(toy, "connect");
     *state = made;
     return 0;
 }
 
-static void free_connection(gpointer data)
+void toy_free_connection(gpointer data)
 {
     g_free(((ToyConnection *)data)->queues);
 }
@@ -186,9 +62,9 @@ static void on_disconnect(void *state)
 {
     ToyConnection *connection = state;
 
-    note(connection->toy, "disconnect");
+    toy_note(connection->toy, "disconnect");
     g_ptr_array_remove(connection->toy->connections, connection);
-    g_atomic_rc_box_release_full(connection, free_connection);
+    g_atomic_rc_box_release_full(connection, toy_free_connection);
 }
 
 static int get_config(void *state, uint32_t offset, void *data, uint32_t size)
@@ -209,12 +85,12 @@ static int set_config(void *state, uint32_t offset, const void *data,
 
 static void on_reset(void *state)
 {
-    note(((ToyConnection *)state)->toy, "reset");
+    toy_note(((ToyConnection *)state)->toy, "reset");
 }
 
 static void set_status(void *state, uint8_t status)
 {
-    note(((ToyConnection *)state)->toy, "status 0x%x", status);
+    toy_note(((ToyConnection *)state)->toy, "status 0x%x", status);
 }
 
 static int save(void *state, VhuBuffer *buffer)
@@ -253,23 +129,24 @@ static void get_shmem_config(void *state, uint64_t sizes[VHU_SHMEM_REGIONS])
 
 static int set_mtu(void *state, uint64_t mtu)
 {
-    note(((ToyConnection *)state)->toy, "mtu %u", (unsigned)mtu);
+    toy_note(((ToyConnection *)state)->toy, "mtu %u", (unsigned)mtu);
     return mtu < 68 ? -EINVAL : 0;
 }
 
 static int send_rarp(void *state, const uint8_t mac[6])
 {
-    note(((ToyConnection *)state)->toy, "rarp %02x:%02x:%02x:%02x:%02x:%02x",
-         mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+    toy_note(((ToyConnection *)state)->toy,
+             "rarp %02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2],
+             mac[3], mac[4], mac[5]);
     return 0;
 }
 
 #define TOY_OPS                                                                \
     .connect = on_connect, .disconnect = on_disconnect,                        \
     .get_config = get_config, .set_config = set_config, .reset = on_reset,     \
-    .set_status = set_status, .queue_start = queue_start,                      \
-    .queue_process = process, .queue_stop = queue_stop,                        \
-    .queue_stopped = queue_stopped, .save = save, .load = load,                \
+    .set_status = set_status, .queue_start = toy_queue_start,                  \
+    .queue_process = toy_process, .queue_stop = toy_queue_stop,                \
+    .queue_stopped = toy_queue_stopped, .save = save, .load = load,            \
     .get_shared_object = get_shared_object,                                    \
     .get_shmem_config = get_shmem_config, .set_mtu = set_mtu,                  \
     .send_rarp = send_rarp
@@ -277,7 +154,7 @@ static int send_rarp(void *state, const uint8_t mac[6])
 static const VhuDeviceOps ops = {TOY_OPS};
 static const VhuDeviceOps dropping_ops = {
     TOY_OPS,
-    .queue_process_disabled = drop,
+    .queue_process_disabled = toy_drop,
 };
 
 /* ---- what the library says ---- */
@@ -318,9 +195,9 @@ static uint64_t masked_by_environment(void)
 
 static void start_threads(Toy *toy)
 {
-    VhuLoop *loops[MAX_THREADS];
+    VhuLoop *loops[TOY_MAX_THREADS];
 
-    g_assert_cmpuint(toy->config.num_threads, <=, MAX_THREADS);
+    g_assert_cmpuint(toy->config.num_threads, <=, TOY_MAX_THREADS);
     for (unsigned i = 0; i < toy->config.num_threads; i++) {
         toy->threads[i] = vhu_thread_new("toy", NULL);
         g_assert_nonnull(toy->threads[i]);
@@ -435,87 +312,6 @@ VhuConnection *toy_connection(Toy *toy)
     g_assert_cmpuint(toy->connections->len, >, 0);
     newest = g_ptr_array_index(toy->connections, toy->connections->len - 1);
     return newest->connection;
-}
-
-/* ---- holding back ---- */
-
-void toy_hold(Toy *toy, bool hold)
-{
-    g_atomic_int_set(&toy->hold, hold);
-}
-
-unsigned toy_held(Toy *toy)
-{
-    return (unsigned)g_atomic_int_get(&toy->held);
-}
-
-#define ALL_HELD UINT_MAX
-
-typedef struct Release {
-    ToyConnection *connection; /* a reference */
-    unsigned index;
-    unsigned nth; /* or ALL_HELD */
-} Release;
-
-/* On the queue's loop. */
-static void run_release(void *opaque)
-{
-    Release *release = opaque;
-    Toy *toy = release->connection->toy;
-    ToyQueue *mine = &release->connection->queues[release->index];
-    const unsigned nth = release->nth == ALL_HELD ? 0 : release->nth;
-    VhuQueue *queue = NULL;
-    VhuElement *element;
-
-    while ((element = g_queue_pop_nth(&mine->held, nth))) {
-        queue = vhu_connection_queue(release->connection->connection,
-                                     release->index);
-        g_atomic_int_add(&toy->held, -1);
-        give_back(toy, queue, element);
-        if (release->nth != ALL_HELD) {
-            break;
-        }
-    }
-    if (queue) {
-        vhu_queue_flush(queue);
-    }
-    g_atomic_rc_box_release_full(release->connection, free_connection);
-    g_free(release);
-}
-
-static void post_release(ToyConnection *connection, unsigned index,
-                         unsigned nth)
-{
-    VhuQueue *queue = vhu_connection_queue(connection->connection, index);
-    Release *release = g_new0(Release, 1);
-
-    release->connection = g_atomic_rc_box_acquire(connection);
-    release->index = index;
-    release->nth = nth;
-    g_assert_cmpint(vhu_loop_post(vhu_queue_loop(queue), run_release, release),
-                    ==, 0);
-}
-
-void toy_release(Toy *toy)
-{
-    for (unsigned i = 0; i < toy->connections->len; i++) {
-        for (unsigned index = 0; index < toy->config.num_queues; index++) {
-            post_release(g_ptr_array_index(toy->connections, i), index,
-                         ALL_HELD);
-        }
-    }
-}
-
-void toy_release_soon(Toy *toy)
-{
-    vhu_timer_set(toy->soon, vhu_now_ms() + SOON_MS);
-}
-
-void toy_release_one(Toy *toy, unsigned nth)
-{
-    g_assert_cmpuint(toy->connections->len, >, 0);
-    post_release(g_ptr_array_index(toy->connections, toy->connections->len - 1),
-                 0, nth);
 }
 
 /* ---- looking at it ---- */

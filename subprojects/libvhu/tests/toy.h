@@ -126,7 +126,10 @@ void toy_round_trip(Rig *rig, unsigned queue, size_t bytes);
 /** A request of 16 bytes out, 16 in, submitted. */
 RigRequest *toy_submit(Rig *rig, unsigned queue);
 
-/** Whether a request of toy_submit came back right. Frees it. */
+/** The same, available and not kicked. */
+RigRequest *toy_add_quietly(Rig *rig, unsigned queue);
+
+/** Whether such a request came back right. Frees it. */
 void toy_check(RigRequest *request);
 
 #endif
