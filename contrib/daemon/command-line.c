@@ -203,7 +203,8 @@ static int decide(const CommandLine *line, const OptionTable *tables)
         return print_manual(device, line->common.print_manual);
     }
     if (!check_socket_options(&line->common, &error) ||
-        !option_check_required(tables, NUM_TABLES, &error)) {
+        !option_check_required(tables, NUM_TABLES, &error) ||
+        (device->check && !device->check(line->values, &error))) {
         log_line(LOG_LEVEL_ERROR, "%s (see --help)", error->message);
         return STATUS_USAGE;
     }

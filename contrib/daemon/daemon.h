@@ -47,7 +47,16 @@ typedef struct DaemonDevice {
     const DaemonExample *examples; /* ended by one without text */
 
     /**
-     * Check the options as a whole and open the host resource.
+     * Check what the options' rows do not: a wrong command line is told
+     * before anything is opened. May be NULL.
+     * @values: the parsed options
+     * @error:  option_set_error names the option and its value
+     * Returns false with @error.
+     */
+    bool (*check)(const void *values, GError **error);
+
+    /**
+     * Open the host resource.
      * @values: the parsed options, valid until close() has returned
      * @setup:  see there; zeroed but for what is marked in
      * @error:  option_set_error names the option and its value

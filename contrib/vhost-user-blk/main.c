@@ -14,7 +14,6 @@
 #define ANY_QUEUE_SIZE   1024u
 #define USUAL_QUEUE_SIZE 128u
 #define MAX_QUEUES       64u
-#define SIZE_CHECK_MS    1000
 #define FORMER_DAEMON_MS 5000
 /* Header and status of a request are pieces too. */
 #define PIECES_BESIDE_DATA 2u
@@ -117,7 +116,7 @@ static const OptionRow rows[] = {
     {0},
 };
 
-static bool check_serial(const Values *values, uint8_t *serial, GError **error)
+static bool check_serial(const Values *values, GError **error)
 {
     size_t length = values->serial == NULL ? 0 : strlen(values->serial);
 
@@ -133,28 +132,26 @@ static bool check_serial(const Values *values, uint8_t *serial, GError **error)
                              "not printable ASCII");
             return false;
         }
-        serial[i] = (uint8_t)values->serial[i];
     }
     return true;
 }
 
-static bool check_block_size(const Values *values, uint32_t *bytes,
-                             GError **error)
+static bool check_block_size(const Values *values, GError **error)
 {
     uint64_t size = values->block_size;
     g_autofree char *text = NULL;
 
-    *bytes = 0;
-    if (size == OPTION_UNSET) {
+    if (size == OPTION_UNSET || (size & (size - 1)) == 0) {
         return true;
     }
-    if ((size & (size - 1)) != 0) {
-        text = g_strdup_printf("%" G_GUINT64_FORMAT, size);
-        option_set_error(error, "block-size", text, "not a power of two");
-        return false;
-    }
-    *bytes = (uint32_t)size;
-    return true;
+    text = g_strdup_printf("%" G_GUINT64_FORMAT, size);
+    option_set_error(error, "block-size", text, "not a power of two");
+    return false;
+}
+
+static bool blk_check(const void *opaque, GError **error)
+{
+    return check_serial(opaque, error) && check_block_size(opaque, error);
 }
 
 /* The first store that works and is asked for. */
@@ -206,13 +203,15 @@ static void *blk_open(const void *opaque, DaemonSetup *setup, GError **error)
     BlkDevice *device;
     bool any_size = values->queue_size == OPTION_UNSET;
 
+    if (values->block_size != OPTION_UNSET) {
+        image.block_bytes = (uint32_t)values->block_size;
+    }
+    if (values->serial != NULL) {
+        memcpy(config.serial, values->serial, strlen(values->serial));
+    }
     config.queue_size = any_size ? ANY_QUEUE_SIZE : values->queue_size;
     config.seg_max =
         (any_size ? USUAL_QUEUE_SIZE : values->queue_size) - PIECES_BESIDE_DATA;
-    if (!check_serial(values, config.serial, error) ||
-        !check_block_size(values, &image.block_bytes, error)) {
-        return NULL;
-    }
     config.store = choose_store(values, error);
     if (config.store == NULL) {
         return NULL;
@@ -272,6 +271,7 @@ static const DaemonDevice blk_daemon = {
     .options = rows,
     .values_bytes = sizeof(Values),
     .examples = examples,
+    .check = blk_check,
     .open = blk_open,
     .close = blk_close,
 };

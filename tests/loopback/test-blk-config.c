@@ -70,7 +70,7 @@ static void test_options_show_in_configuration_space(void)
     blk_rig_free(blk);
 }
 
-static void check_fails(const char *const *options, const char *why)
+static void check_fails(const char *const *options, int status, const char *why)
 {
     g_autoptr(GPtrArray) argv = g_ptr_array_new();
     RigDaemon *daemon;
@@ -82,21 +82,36 @@ static void check_fails(const char *const *options, const char *why)
     }
     g_ptr_array_add(argv, NULL);
     daemon = rig_daemon_run((const char *const *)argv->pdata);
-    g_assert_cmpint(rig_daemon_wait(daemon, BLK_DEADLINE_MS), !=, 0);
+    g_assert_cmpint(rig_daemon_wait(daemon, BLK_DEADLINE_MS), ==, status);
     g_test_message("%s", rig_daemon_errors(daemon));
     g_assert_nonnull(strstr(rig_daemon_errors(daemon), why));
+    g_assert_cmpint(strstr(rig_daemon_errors(daemon), "(see --help)") != NULL,
+                    ==, status == 2);
     rig_daemon_free(daemon);
 }
 
 static void test_what_cannot_be_had_ends_the_daemon(void)
 {
-    static const char *const rows[][4] = {
-        {"blk-file", NULL},
-        {"--blk-file=/nowhere", "/nowhere", NULL},
-        {"--blk-file=/dev/null", "neither a file nor", NULL},
-        {"--blk-file=/dev/zero", "neither a file nor", NULL},
+    static const char *const rows[][2] = {
+        {"--blk-file=/nowhere", "/nowhere"},
+        {"--blk-file=/dev/null", "neither a file nor"},
+        {"--blk-file=/dev/zero", "neither a file nor"},
     };
-    static const char *const bad_options[][2] = {
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        const char *const options[] = {rows[i][0], NULL};
+
+        check_fails(options, 1, rows[i][1]);
+    }
+    /* It has no direct I/O, and is a regular file. */
+    check_fails((const char *const[]){"--direct", "--read-only", "--no-lock",
+                                      "--blk-file=/proc/self/status", NULL},
+                1, "direct I/O");
+}
+
+static void test_a_wrong_command_line_is_told(void)
+{
+    static const char *const rows[][2] = {
         {"--block-size=1000", "not a power of two"},
         {"--block-size=256", "--block-size=256"},
         {"--block-size=8192", "--block-size=8192"},
@@ -105,23 +120,13 @@ static void test_what_cannot_be_had_ends_the_daemon(void)
         {"--queue-size=3", "--queue-size=3"},
         {"--num-queues=0", "--num-queues=0"},
         {"--aio=posix", "--aio=posix"},
-        {"--direct", "direct I/O"},
     };
-    static const char *const none[] = {NULL};
 
-    check_fails(none, rows[0][0]);
-    for (size_t i = 1; i < G_N_ELEMENTS(rows); i++) {
-        const char *const options[] = {rows[i][0], NULL};
+    check_fails((const char *const[]){NULL}, 2, "blk-file");
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        const char *const options[] = {rows[i][0], "--blk-file=/nowhere", NULL};
 
-        check_fails(options, rows[i][1]);
-    }
-    for (size_t i = 0; i < G_N_ELEMENTS(bad_options); i++) {
-        const char *const options[] = {
-            bad_options[i][0],
-            /* It has no direct I/O, and is a regular file. */
-            "--read-only", "--no-lock", "--blk-file=/proc/self/status", NULL};
-
-        check_fails(options, bad_options[i][1]);
+        check_fails(options, 2, rows[i][1]);
     }
 }
 
@@ -132,7 +137,7 @@ static void test_an_image_in_use_is_refused(void)
     g_autofree char *file = g_strdup_printf("--blk-file=%s", blk->path);
     const char *const options[] = {file, NULL};
 
-    check_fails(options, "another process uses it");
+    check_fails(options, 1, "another process uses it");
     blk_rig_free(blk);
 }
 
@@ -369,6 +374,8 @@ int main(int argc, char **argv)
                     test_options_show_in_configuration_space);
     g_test_add_func("/blk/what-cannot-be-had-ends-the-daemon",
                     test_what_cannot_be_had_ends_the_daemon);
+    g_test_add_func("/blk/a-wrong-command-line-is-told",
+                    test_a_wrong_command_line_is_told);
     g_test_add_func("/blk/an-image-in-use-is-refused",
                     test_an_image_in_use_is_refused);
     g_test_add_func("/blk/writeback-begins-as-negotiated",
