@@ -40,15 +40,18 @@ static int lock_directory(const char *path, GError **error)
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
     if (fd < 0) {
-        option_set_error(error, option_path, path, "directory %s: %s", dir,
-                         g_strerror(errno));
+        option_set_error(error, option_path, path, "directory %s: %s%s", dir,
+                         g_strerror(errno),
+                         errno == EACCES ? " (to lock it takes read permission)"
+                                         : "");
         return -1;
     }
     while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
         if (errno != EWOULDBLOCK || vhu_now_ms() >= deadline_ms) {
             option_set_error(error, option_path, path,
                              "cannot lock directory %s: %s", dir,
-                             g_strerror(errno));
+                             errno == EWOULDBLOCK ? "another process holds it"
+                                                  : g_strerror(errno));
             close(fd);
             return -1;
         }
