@@ -234,9 +234,10 @@ class Guest:
         while True:
             fact = self._next_fact(deadline)
             if fact is None:
-                raise Failure(f'QEMU ended before the fact "{key}": '
-                              f'{self.process.reason()}; the last words of '
-                              f'the guest: {self.last_words()}')
+                status = self.process.wait(START_SECONDS)
+                raise Failure(f'QEMU ended with status {status} before the '
+                              f'fact "{key}": {self.process.reason()}; the '
+                              f'last words of the guest: {self.last_words()}')
             if fact[0] == key:
                 return fact[1]
 
