@@ -43,15 +43,28 @@ CASES = {
 }
 
 
-def count(record, *more):
-    with tempfile.NamedTemporaryFile('w+', suffix='.json') as log:
-        if record:
-            result, out, err = record
-            json.dump({'name': 't', 'result': result, 'returncode': 1,
-                       'duration': 1.5, 'stdout': out, 'stderr': err}, log)
-        log.flush()
-        return subprocess.run([sys.executable, COUNT_TESTS, *more, log.name],
+def log_line(record):
+    result, out, err = record
+    return json.dumps({'name': 't', 'result': result, 'returncode': 1,
+                       'duration': 1.5, 'stdout': out, 'stderr': err}) + '\n'
+
+
+def count_log(text, listed, *more):
+    """Counts a log of this text (None: no log), of which these are listed."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = pathlib.Path(folder) / 'quick.json'
+        if text is not None:
+            log.write_text(text, encoding='utf-8')
+        log.with_suffix('.list').write_text(''.join(
+            f'{name}\n' for name in listed), encoding='utf-8')
+        return subprocess.run([sys.executable, COUNT_TESTS, *more, log],
                               capture_output=True, text=True, check=False)
+
+
+def count(record, *more):
+    if record is None:
+        return count_log('', [], *more)
+    return count_log(log_line(record), ['t'], *more)
 
 
 def case_is_sound(record, closing, status, shown):
@@ -77,9 +90,32 @@ def figures_reach_the_table():
                                 '    kills: 20\n')
 
 
+def missing_is_a_failure(text, listed, closing, missing):
+    done = count_log(text, listed)
+    lines = done.stdout.splitlines()
+    shown = [line.split(': missing')[0] for line in lines[:-1]]
+    return (lines[-1] == closing and done.returncode == 1
+            and shown == [f'FAILED: {name}' for name in missing])
+
+
+GOOD = log_line(('OK', 'fine\n', ''))
+
+# name: arguments of missing_is_a_failure
+MISSING = {
+    'a-test-that-was-not-run-is-a-failure': (
+        GOOD, ['t', 'u', 'v'], '1 passed, 2 failed, 0 skipped', ['u', 'v']),
+    'a-test-whose-line-is-cut-short-is-a-failure': (
+        GOOD + GOOD[:30], ['t', 't'], '1 passed, 1 failed, 0 skipped', ['t']),
+    'without-a-log-all-are-failures': (
+        None, ['t', 'u'], '0 passed, 2 failed, 0 skipped', ['t', 'u']),
+}
+
+
 def main():
     checks = [(name, lambda case=case: case_is_sound(*case))
               for name, case in CASES.items()]
+    checks += [(name, lambda case=case: missing_is_a_failure(*case))
+               for name, case in MISSING.items()]
     checks += [('steps-are-added', steps_are_added),
                ('figures-reach-the-table', figures_reach_the_table)]
     failed = 0
