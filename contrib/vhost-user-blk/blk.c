@@ -65,6 +65,22 @@ static void end_request(BlkQueue *queue, BlkRequest *request)
     vhu_queue_push(queue->queue, request->element, blk_request_end(request));
 }
 
+/* Guests are told that it failed, but not of which image, and why. */
+static void log_failure(const BlkQueue *queue, const BlkIo *io, int result)
+{
+    static const char *const names[] = {
+        [BLK_OP_READ] = "read",           [BLK_OP_WRITE] = "write",
+        [BLK_OP_FLUSH] = "flush",         [BLK_OP_DISCARD] = "discard",
+        [BLK_OP_ZERO] = "zeroing",        [BLK_OP_ZERO_UNMAP] = "zeroing",
+        [BLK_OP_FILL] = "filling memory",
+    };
+
+    log_line(LOG_LEVEL_WARNING,
+             "image '%s': %s at %" PRIu64 " of %" PRIu64 " bytes: %s",
+             queue->connection->device->config.image->path, names[io->op],
+             io->offset, io->size, g_strerror(-result));
+}
+
 static void on_io_done(BlkIo *io, int result)
 {
     BlkRequest *request = (BlkRequest *)((char *)io - offsetof(BlkRequest, io));
@@ -72,7 +88,12 @@ static void on_io_done(BlkIo *io, int result)
 
     if (result == -ECANCELED && vhu_queue_may_suspend(queue->queue)) {
         vhu_queue_suspend(queue->queue, request->element);
-    } else if (blk_request_io_done(request, result) == BLK_REQUEST_IO) {
+        return;
+    }
+    if (result < 0) {
+        log_failure(queue, io, result);
+    }
+    if (blk_request_io_done(request, result) == BLK_REQUEST_IO) {
         blk_channel_submit(queue->channel, &request->io);
     } else {
         end_request(queue, request);

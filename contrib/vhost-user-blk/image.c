@@ -210,6 +210,7 @@ BlkImage *blk_image_open(const BlkImageConfig *config, GError **error)
     uint64_t sectors;
     int result;
 
+    image->path = g_strdup(config->path);
     image->fd = -1;
     image->cached_fd = -1;
     image->read_only = config->read_only;
@@ -243,6 +244,7 @@ void blk_image_close(BlkImage *image)
     if (image->fd >= 0) {
         close(image->fd);
     }
+    g_free(image->path);
     g_free(image);
 }
 

@@ -28,6 +28,7 @@ typedef struct BlkImageConfig {
 } BlkImageConfig;
 
 typedef struct BlkImage {
+    char *path;
     int fd;        /* O_DIRECT if direct */
     int cached_fd; /* through the page cache; the same as fd if not direct */
     bool read_only;

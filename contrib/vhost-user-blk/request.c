@@ -84,6 +84,7 @@ static int begin_flush(BlkRequest *request, const Kind *kind,
     (void)disk;
     (void)sector;
     request->io.op = BLK_OP_FLUSH;
+    request->io.offset = 0;
     request->io.size = 0;
     return NEEDS_IO;
 }

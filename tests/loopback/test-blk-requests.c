@@ -359,15 +359,21 @@ static void check_no_room(const BlkRigConfig *config)
     BlkRig *blk = blk_rig_new(config);
     size_t bytes = 256 * 1024;
     g_autofree uint8_t *data = g_malloc(bytes);
+    g_autofree char *line = NULL;
     unsigned num_failed = 0;
 
     for (uint64_t at = 0; at < blk->bytes; at += bytes) {
         blk_fill(data, bytes, at / BLK_SECTOR, 1);
-        num_failed +=
-            blk_write(blk->rig, at / BLK_SECTOR, data, bytes) == IOERR;
+        if (blk_write(blk->rig, at / BLK_SECTOR, data, bytes) == IOERR &&
+            num_failed++ == 0) {
+            line = g_strdup_printf("image '%s': write at %" G_GUINT64_FORMAT
+                                   " of 262144 bytes: ",
+                                   blk->path, at);
+        }
     }
     g_assert_cmpuint(num_failed, >, 0);
     g_assert_cmpuint(num_failed, <, blk->bytes / bytes);
+    rig_daemon_expect_error(blk->daemon, line);
     /* What was written before is there, and the daemon serves on. */
     check_image(blk, 0, bytes / BLK_SECTOR, 1);
     g_assert_cmphex(blk_read(blk->rig, 0, data, bytes), ==, OK);

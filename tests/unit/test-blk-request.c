@@ -299,7 +299,7 @@ static void test_flush_flushes(void)
     add_out(&b, 16);
     add_in(&b, 1);
     g_assert_cmpint(begin(&b, &disk), ==, BLK_REQUEST_IO);
-    check_io(&b, BLK_OP_FLUSH, b.request.io.offset, 0);
+    check_io(&b, BLK_OP_FLUSH, 0, 0);
     g_assert_cmpint(blk_request_io_done(&b.request, -EIO), ==,
                     BLK_REQUEST_DONE);
     check_end(&b, IOERR, 1);
