@@ -293,6 +293,9 @@ static int run(Daemon *daemon)
     if (open_loop(daemon, &error) && open_device(daemon, &error) &&
         open_socket(daemon, &error)) {
         serve(daemon);
+    } else if (signals_received()) {
+        log_line(LOG_LEVEL_INFO, "ending: %s; %s",
+                 strsignal(signals_received()), error->message);
     } else {
         log_line(LOG_LEVEL_ERROR, "%s", error->message);
         daemon->status = EXIT_FAILURE;

@@ -56,7 +56,8 @@ typedef struct DaemonDevice {
     bool (*check)(const void *values, GError **error);
 
     /**
-     * Open the host resource.
+     * Open the host resource. Whatever it waits for, it gives up when
+     * signals_received().
      * @values: the parsed options, valid until close() has returned
      * @setup:  see there; zeroed but for what is marked in
      * @error:  option_set_error names the option and its value

@@ -5,7 +5,9 @@
  */
 #include "contrib/vhost-user-blk/image.h"
 
+#include "contrib/daemon/log.h"
 #include "contrib/daemon/option.h"
+#include "contrib/daemon/signals.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -59,7 +61,11 @@ static bool lock_image(const BlkImage *image, const BlkImageConfig *config,
     while (!try_lock(image, image->fd, 0) ||
            (image->cached_fd != image->fd &&
             !try_lock(image, image->cached_fd, 1))) {
-        if (waited_ms >= config->lock_wait_ms) {
+        if (waited_ms == 0 && config->lock_wait_ms > 0) {
+            log_line(LOG_LEVEL_INFO, "waiting for the lock of %s",
+                     config->path);
+        }
+        if (waited_ms >= config->lock_wait_ms || signals_received()) {
             option_set_error(error, "blk-file", config->path,
                              "another process %s it (--no-lock: serve it "
                              "all the same)",

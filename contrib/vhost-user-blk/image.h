@@ -58,7 +58,8 @@ typedef struct BlkImage {
  * once we have it.
  * @config: borrowed
  * @error:  names the option
- * Returns it, or NULL. Blocks up to lock_wait_ms. Control thread.
+ * Returns it, or NULL. Blocks up to lock_wait_ms, but no longer when one of
+ * the signals came that end a daemon. Control thread.
  */
 BlkImage *blk_image_open(const BlkImageConfig *config, GError **error);
 

@@ -8,6 +8,7 @@
 #include <endian.h>
 #include <errno.h>
 #include <linux/magic.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
@@ -138,6 +139,24 @@ static void test_an_image_in_use_is_refused(void)
     const char *const options[] = {file, NULL};
 
     check_fails(options, 1, "another process uses it");
+    blk_rig_free(blk);
+}
+
+static void test_a_signal_ends_the_wait_for_an_image(void)
+{
+    BlkRigConfig config = {0};
+    BlkRig *blk = blk_rig_new_daemon(&config);
+    g_autofree char *file = g_strdup_printf("--blk-file=%s", blk->path);
+    const char *const argv[] = {blk_program(), "--socket-path=/nowhere/socket",
+                                file, NULL};
+    RigDaemon *second = rig_daemon_run(argv);
+
+    rig_daemon_expect_error(second, "waiting for the lock");
+    rig_daemon_signal(second, SIGTERM);
+    g_assert_cmpint(rig_daemon_wait(second, BLK_DEADLINE_MS), ==, 0);
+    /* Not the alarm, which says nothing. */
+    rig_daemon_expect_error(second, "ending: Terminated");
+    rig_daemon_free(second);
     blk_rig_free(blk);
 }
 
@@ -378,6 +397,8 @@ int main(int argc, char **argv)
                     test_a_wrong_command_line_is_told);
     g_test_add_func("/blk/an-image-in-use-is-refused",
                     test_an_image_in_use_is_refused);
+    g_test_add_func("/blk/a-signal-ends-the-wait-for-an-image",
+                    test_a_signal_ends_the_wait_for_an_image);
     g_test_add_func("/blk/writeback-begins-as-negotiated",
                     test_writeback_begins_as_negotiated);
     g_test_add_func("/blk/only-writeback-can-be-written",
