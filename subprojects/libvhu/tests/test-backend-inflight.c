@@ -168,6 +168,53 @@ static void test_ring_waits_for_the_lost_connection(void)
     toy_free(toy);
 }
 
+/* ---- a kick that was lost ---- */
+
+/* Set up and enabled, and never kicked. */
+static void expect_used_without_a_kick(Rig *rig, RigRequest *request)
+{
+    uint64_t count;
+
+    while (read(rig_kick_fd(rig, 0), &count, sizeof(count)) > 0) {
+        g_test_message("an old kick is left");
+    }
+    rig_setup_queue(rig, 0);
+    rig_enable_queue(rig, 0, true);
+    expect_used(rig, request);
+}
+
+/* The kick may have gone to the back end the ring ran in before. */
+static void test_ring_that_ran_needs_no_kick(gconstpointer data)
+{
+    const RigConfig config = {.features = (uintptr_t)data};
+    Toy *first = toy_new(NULL);
+    Toy *heir = heir_of(first);
+    Rig *rig = toy_rig(first, &config);
+    RigRequest *request;
+
+    rig_start(rig);
+    toy_round_trip(rig, 0, 100);
+    rig_stop(rig);
+    rig_disconnect(rig);
+    request = toy_add_quietly(rig, 0);
+    rig_reattach(rig, toy_connect(heir));
+    expect_used_without_a_kick(rig, request);
+    rig_free(rig);
+    toy_free(heir);
+    toy_free(first);
+}
+
+/* With a buffer a ring may have run, whatever its base. */
+static void test_ring_with_a_buffer_needs_no_kick(gconstpointer data)
+{
+    Toy *toy = toy_new(NULL);
+    Rig *rig = tracked_rig(toy, (uintptr_t)data);
+
+    expect_used_without_a_kick(rig, toy_add_quietly(rig, 0));
+    rig_free(rig);
+    toy_free(toy);
+}
+
 /* ---- stopping without draining ---- */
 
 static void test_stop_suspends_requests(gconstpointer data)
@@ -378,6 +425,10 @@ int main(int argc, char **argv)
     add_for_layouts("crashes-around-the-ring", test_crashes_around_the_ring);
     TEST("ring-waits-for-the-lost-connection",
          test_ring_waits_for_the_lost_connection);
+    add_for_layouts("no-kick/of-a-ring-that-ran",
+                    test_ring_that_ran_needs_no_kick);
+    add_for_layouts("no-kick/of-a-ring-with-a-buffer",
+                    test_ring_with_a_buffer_needs_no_kick);
     add_for_layouts("stop-suspends-requests", test_stop_suspends_requests);
     TEST("stop-completes/without-the-feature",
          test_stop_completes_without_the_feature);
