@@ -2,13 +2,14 @@
 /*
  * Owns the tests of front ends that break the protocol, byte by byte: what
  * cannot be answered ends that connection, all fds go with it, and others are
- * served as before.
+ * served as before. And of those that read late, or die at a bad moment.
  */
 #include "tests/script.h"
 #include "tests/toy.h"
 
 #include <errno.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -245,6 +246,85 @@ static void test_front_end_that_never_reads(void)
     toy_free(toy);
 }
 
+#define FEATURES_REPLY_BYTES 20u
+
+/* Bytes that are there to be read. */
+static size_t readable(const Script *front)
+{
+    int bytes;
+
+    g_assert_cmpint(ioctl(front->fd, FIONREAD, &bytes), ==, 0);
+    return (size_t)bytes;
+}
+
+/* Ask for features, and let the back end answer as far as it can. */
+static void ask(Toy *toy, Script *front)
+{
+    script_send(front, "01000000 01000000 00000000");
+    turn_toy(toy);
+}
+
+/* Replies the socket does not take are kept until it does. */
+static void test_front_end_that_reads_late(void)
+{
+    Toy *toy = toy_new(NULL);
+    g_autofree uint8_t *replies = NULL;
+    size_t asked = 0;
+    Script front;
+
+    script_open(&front, toy_connect(toy), turn_toy, toy);
+    while (readable(&front) == asked * FEATURES_REPLY_BYTES) {
+        ask(toy, &front);
+        asked++;
+    }
+    for (int i = 0; i < 50; i++) {
+        ask(toy, &front);
+        asked++;
+    }
+    toy_idle(toy);
+    g_assert_cmpuint(readable(&front), <, asked * FEATURES_REPLY_BYTES);
+
+    replies = script_receive(&front, asked * FEATURES_REPLY_BYTES);
+    for (size_t i = 1; i < asked; i++) {
+        g_assert_cmpmem(replies, FEATURES_REPLY_BYTES,
+                        replies + i * FEATURES_REPLY_BYTES,
+                        FEATURES_REPLY_BYTES);
+    }
+    script_expect_silence(&front);
+    g_assert_cmpuint(toy_num_ended(toy), ==, 0);
+    script_close(&front);
+    toy_free(toy);
+}
+
+/* Its end is noticed at once, though nothing of it is read meanwhile; what
+ * the device holds keeps the rest until it is back. */
+static void test_front_end_that_dies_while_a_ring_stops(void)
+{
+    const ToyConfig config = {.hold = true, .stop = TOY_STOP_HANG};
+    Toy *toy = toy_new(&config);
+    Rig *rig = toy_rig(toy, NULL);
+    VhuWait wait;
+
+    rig_start(rig);
+    toy_submit(rig, 0);
+    toy_wait_held(toy, 1);
+    g_assert_cmpint(vhu_frontend_stop_vring(rig_session(rig), 0,
+                                            vhu_wait_then(&wait), &wait.err),
+                    ==, 0);
+    toy_idle(toy);
+    g_assert_false(wait.done);
+    g_assert_cmpuint(toy_num_ended(toy), ==, 0);
+    rig_disconnect(rig);
+    toy_wait_ended(toy, 1);
+    g_assert_cmpint(toy_last_end(toy)->code, ==, 0);
+    g_assert_cmpuint(toy_held(toy), ==, 1);
+    g_assert_cmpuint(vhu_backend_num_alive(toy_backend(toy)), ==, 1);
+    toy_release(toy);
+    toy_wait_gone(toy);
+    rig_free(rig);
+    toy_free(toy);
+}
+
 #define PATH           "/backend/hostile/"
 #define TEST(name, fn) g_test_add_func(PATH name, fn)
 
@@ -261,5 +341,8 @@ int main(int argc, char **argv)
     TEST("fd-with-a-later-byte", test_fd_with_a_later_byte);
     TEST("gone-inside-a-message", test_gone_inside_a_message);
     TEST("front-end-that-never-reads", test_front_end_that_never_reads);
+    TEST("front-end-that-reads-late", test_front_end_that_reads_late);
+    TEST("front-end-that-dies-while-a-ring-stops",
+         test_front_end_that_dies_while_a_ring_stops);
     return g_test_run();
 }

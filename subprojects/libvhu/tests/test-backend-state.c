@@ -225,6 +225,32 @@ static void test_lost_front_end_ends_the_transfer(void)
     toy_free(toy);
 }
 
+/* What the check waits for never comes: its connection goes all the same. */
+static void test_lost_front_end_ends_the_check(void)
+{
+    const VhuMessage check = {.request = VHOST_USER_CHECK_DEVICE_STATE};
+    Toy *toy = toy_new(NULL);
+    Rig *rig = toy_rig(toy, NULL);
+    VhuWait wait;
+    int ends[2];
+
+    g_assert_cmpint(pipe2(ends, O_CLOEXEC), ==, 0);
+    g_assert_cmphex(start_transfer(rig, 1, 0, ends[0]), ==, 0x100);
+    g_assert_cmpint(vhu_frontend_request(rig_session(rig), &check,
+                                         vhu_wait_then(&wait), &wait.err),
+                    ==, 0);
+    toy_idle(toy);
+    g_assert_false(wait.done);
+    rig_disconnect(rig);
+    toy_wait_gone(toy);
+    g_assert_cmpuint(toy_num_ended(toy), ==, 1);
+    g_assert_true(wait.done);
+    close(ends[0]);
+    close(ends[1]);
+    rig_free(rig);
+    toy_free(toy);
+}
+
 #define TEST(name, fn) g_test_add_func("/backend/state/" name, fn)
 
 int main(int argc, char **argv)
@@ -241,5 +267,6 @@ int main(int argc, char **argv)
     TEST("check-waits-for-the-transfer", test_check_waits_for_the_transfer);
     TEST("lost-front-end-ends-the-transfer",
          test_lost_front_end_ends_the_transfer);
+    TEST("lost-front-end-ends-the-check", test_lost_front_end_ends_the_check);
     return g_test_run();
 }

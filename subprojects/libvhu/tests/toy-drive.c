@@ -90,6 +90,16 @@ void toy_wait_ended(Toy *toy, unsigned num)
     toy_until(toy, have_ended, &count);
 }
 
+static bool all_gone(void *opaque)
+{
+    return vhu_backend_num_alive(toy_backend(opaque)) == 0;
+}
+
+void toy_wait_gone(Toy *toy)
+{
+    toy_until(toy, all_gone, toy);
+}
+
 /* ---- driving it ---- */
 
 Rig *toy_rig(Toy *toy, const RigConfig *config)

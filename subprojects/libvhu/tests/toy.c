@@ -254,11 +254,6 @@ Toy *toy_new(const ToyConfig *config)
     return toy;
 }
 
-static bool all_gone(void *opaque)
-{
-    return vhu_backend_num_alive(((Toy *)opaque)->backend) == 0;
-}
-
 void toy_free(Toy *toy)
 {
     if (!toy) {
@@ -267,7 +262,7 @@ void toy_free(Toy *toy)
     toy_hold(toy, false);
     vhu_backend_close_all(toy->backend);
     toy_release(toy);
-    toy_until(toy, all_gone, toy);
+    toy_wait_gone(toy);
     for (unsigned i = 0; i < toy->config.num_threads; i++) {
         vhu_thread_free(toy->threads[i]);
     }

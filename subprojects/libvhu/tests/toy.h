@@ -117,6 +117,9 @@ void toy_idle(Toy *toy);
 /** Turn the loop until that many connections have ended. */
 void toy_wait_ended(Toy *toy, unsigned num);
 
+/** Turn the loop until all connections are freed. */
+void toy_wait_gone(Toy *toy);
+
 /** A rig that is connected to the toy. @config: loop is filled in. */
 Rig *toy_rig(Toy *toy, const RigConfig *config);
 
