@@ -115,6 +115,44 @@ static void test_kick_before_enable(void)
     toy_free(toy);
 }
 
+/* A driver that adds one more each time the device has taken the last. */
+typedef struct Quick {
+    Rig *rig;
+    RigRequest *requests[40];
+    unsigned num;
+} Quick;
+
+static void add_one_more(void *opaque)
+{
+    Quick *quick = opaque;
+
+    if (quick->num < G_N_ELEMENTS(quick->requests)) {
+        quick->requests[quick->num++] = toy_add_quietly(quick->rig, 0);
+    }
+}
+
+/* Until then the driver was told not to kick. */
+static void test_ring_is_looked_at_until_it_is_empty(void)
+{
+    Quick quick = {0};
+    const ToyConfig config = {.emptied = add_one_more, .opaque = &quick};
+    Toy *toy = toy_new(&config);
+
+    quick.rig = toy_rig(toy, NULL);
+    rig_setup_queue(quick.rig, 0);
+    rig_enable_queue(quick.rig, 0, true);
+    add_one_more(&quick);
+    rig_kick(quick.rig, 0, true);
+    for (unsigned i = 0; i < G_N_ELEMENTS(quick.requests); i++) {
+        g_assert_cmpuint(quick.num, >, i);
+        rig_wait(quick.requests[i]);
+        toy_check(quick.requests[i]);
+    }
+    g_assert_cmpuint(toy_served(toy), ==, G_N_ELEMENTS(quick.requests));
+    rig_free(quick.rig);
+    toy_free(toy);
+}
+
 /* ---- enabled and disabled ---- */
 
 static void test_disabled_ring_waits(void)
@@ -227,6 +265,8 @@ int main(int argc, char **argv)
     TEST("enable-is-tracked-while-stopped",
          test_enable_is_tracked_while_stopped);
     TEST("kick-before-enable", test_kick_before_enable);
+    TEST("is-looked-at-until-it-is-empty",
+         test_ring_is_looked_at_until_it_is_empty);
     TEST("disabled-ring-waits", test_disabled_ring_waits);
     TEST("disabled-ring-is-drained-without-effect",
          test_disabled_ring_is_drained_without_effect);

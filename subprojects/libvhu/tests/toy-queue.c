@@ -38,6 +38,9 @@ VhuProcess toy_process(VhuQueue *queue, void *state)
             give_back(toy, queue, element);
         }
     }
+    if (toy->config.emptied) {
+        toy->config.emptied(toy->config.opaque);
+    }
     return VHU_PROCESS_DONE;
 }
 

@@ -36,7 +36,9 @@ typedef struct ToyConfig {
     bool refuses;             /* every connection */
     uint32_t max_queue_size;
     uint64_t protocol_masked;
-    VhuLoop *loop; /* of another toy, to share; NULL: its own */
+    void (*emptied)(void *opaque); /* after each last pop; queue's loop */
+    void *opaque;                  /* of emptied */
+    VhuLoop *loop;                 /* of another toy, to share; NULL: its own */
 } ToyConfig;
 
 /** Make it. @config: may be NULL. */
