@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #define MAX_TRACED_BYTES 1024
 
@@ -311,6 +312,21 @@ static int run(Daemon *daemon)
     return daemon->status;
 }
 
+/* Memory, rings and connections take many, and the usual limit is low for the
+ * sake of programs that select(). */
+static void raise_fd_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        if (setrlimit(RLIMIT_NOFILE, &limit) < 0) {
+            log_line(LOG_LEVEL_WARNING, "limit of file descriptors: %s",
+                     g_strerror(errno));
+        }
+    }
+}
+
 int daemon_main(const DaemonDevice *device, int argc, char **argv)
 {
     CommandLine line;
@@ -322,6 +338,7 @@ int daemon_main(const DaemonDevice *device, int argc, char **argv)
     if (status == COMMAND_LINE_SERVE) {
         log_init(device->name, (LogLevel)line.common.log_level);
         daemon.values = line.values;
+        raise_fd_limit();
         status = run(&daemon);
     }
     command_line_clear(&line);

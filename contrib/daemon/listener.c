@@ -20,13 +20,12 @@
 #define NO_FD_PAUSE_MS 200
 
 /* An accepted connection that has not spoken yet. */
-typedef struct Caller Caller;
-struct Caller {
+typedef struct Caller {
     Listener *listener;
     int fd;
     VhuWatch *watch;
-    Caller *next, **prev;
-};
+    GList link; /* in listener->callers */
+} Caller;
 
 struct Listener {
     int fd; /* -1: stopped, or handed over */
@@ -38,7 +37,7 @@ struct Listener {
     void *opaque;
     VhuWatch *watch;
     VhuTimer *pause;
-    Caller *callers;
+    GQueue callers; /* Caller, in the order they came */
 };
 
 Listener *listener_new_path(const SocketPathConfig *config, GError **error)
@@ -139,10 +138,7 @@ static int take_caller(Caller *caller)
     const int fd = caller->fd;
 
     vhu_watch_free(caller->watch);
-    *caller->prev = caller->next;
-    if (caller->next) {
-        caller->next->prev = caller->prev;
-    }
+    g_queue_unlink(&caller->listener->callers, &caller->link);
     g_free(caller);
     return fd;
 }
@@ -182,12 +178,19 @@ static void add_caller(Listener *listener, int fd)
         close(fd);
         return;
     }
-    caller->next = listener->callers;
-    caller->prev = &listener->callers;
-    if (caller->next) {
-        caller->next->prev = &caller->next;
+    caller->link.data = caller;
+    g_queue_push_tail_link(&listener->callers, &caller->link);
+}
+
+/* Room for one more: callers that say nothing shall not use up all fds. */
+static void drop_oldest(Listener *listener)
+{
+    if (listener->callers.length >= LISTENER_MAX_SILENT) {
+        close(take_caller(g_queue_peek_head(&listener->callers)));
+        log_line(LOG_LEVEL_WARNING,
+                 "%u connections are silent: the oldest is closed",
+                 LISTENER_MAX_SILENT);
     }
-    listener->callers = caller;
 }
 
 static void on_pause_over(void *opaque)
@@ -205,6 +208,7 @@ static void on_connection(void *opaque, uint32_t events)
     (void)events;
     fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd >= 0) {
+        drop_oldest(listener);
         add_caller(listener, fd);
     } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
                errno == ENOMEM) {
@@ -255,8 +259,8 @@ void listener_stop(Listener *listener)
 {
     g_clear_pointer(&listener->watch, vhu_watch_free);
     g_clear_pointer(&listener->pause, vhu_timer_free);
-    while (listener->callers) {
-        close(take_caller(listener->callers));
+    while (!g_queue_is_empty(&listener->callers)) {
+        close(take_caller(g_queue_peek_head(&listener->callers)));
     }
     if (listener->fd >= 0) {
         close(listener->fd);

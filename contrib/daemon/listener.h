@@ -14,6 +14,10 @@
 /* The first fd that socket activation passes. */
 #define LISTENER_ACTIVATED_FD 3
 
+/* Connections that may be open without having sent a byte; the oldest is
+ * closed when one more comes. */
+#define LISTENER_MAX_SILENT 64u
+
 typedef struct Listener Listener;
 
 /* A front end connected and spoke; @fd is the callee's. Control thread. */

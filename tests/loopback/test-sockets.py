@@ -13,6 +13,7 @@ import contextlib
 import os
 import pathlib
 import re
+import resource
 import select
 import shutil
 import signal
@@ -103,8 +104,11 @@ def speak(end, request=GET_FEATURES):
 
 def connect(path):
     end = socket.socket(socket.AF_UNIX)
-    end.settimeout(DEADLINE)
+    # Not settimeout: with that, a full backlog is not waited for.
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO,
+                   struct.pack('ll', DEADLINE, 0))
     end.connect(str(path))
+    end.settimeout(DEADLINE)
     return end
 
 
@@ -379,6 +383,18 @@ def test_trace_shows_messages_decoded(folder):
         speak(connect(folder / 's')).close()
         daemon.expect_line('trace: received GET_FEATURES')
         daemon.expect_line('trace: sent GET_FEATURES')
+
+
+def test_silent_callers_shut_nobody_out(folder):
+    with serving(folder / 's', preexec_fn=lambda: resource.setrlimit(
+            resource.RLIMIT_NOFILE, (100, 200))) as daemon:
+        limits = pathlib.Path(f'/proc/{daemon.process.pid}/limits').read_text(
+            encoding='ascii')
+        expect(re.search(r'^Max open files +200 +200 ', limits, re.M), limits)
+        silent = [connect(folder / 's') for _ in range(250)]
+        speak(connect(folder / 's')).close()
+        for end in silent:
+            end.close()
 
 
 def test_a_thousand_connections_leave_no_fd(folder):

@@ -135,6 +135,28 @@ static void test_silent_caller_is_not_handed_over(Fixture *fix,
     g_assert_cmpuint(fix->num, ==, 0);
 }
 
+static void test_silent_callers_are_limited(Fixture *fix, gconstpointer data)
+{
+    int fds[LISTENER_MAX_SILENT + 1];
+    char byte;
+
+    (void)data;
+    start(fix);
+    for (gsize i = 0; i < G_N_ELEMENTS(fds); i++) {
+        fds[i] = call(fix);
+        settle(fix);
+    }
+    /* The oldest was closed, the second is the oldest now and may speak. */
+    g_assert_cmpint(read(fds[0], &byte, 1), ==, 0);
+    for (gsize i = 1; i < G_N_ELEMENTS(fds); i++) {
+        g_assert_cmpint(write(fds[i], "x", 1), ==, 1);
+    }
+    await_num(fix, LISTENER_MAX_SILENT);
+    for (gsize i = 0; i < G_N_ELEMENTS(fds); i++) {
+        close(fds[i]);
+    }
+}
+
 static void test_stop_in_callback_drops_the_others(Fixture *fix,
                                                    gconstpointer data)
 {
@@ -297,6 +319,7 @@ int main(int argc, char **argv)
          test_speaker_is_handed_over_with_its_bytes},
         {"silent-caller-is-not-handed-over",
          test_silent_caller_is_not_handed_over},
+        {"silent-callers-are-limited", test_silent_callers_are_limited},
         {"stop-in-callback-drops-the-others",
          test_stop_in_callback_drops_the_others},
         {"connection-waits-while-fds-are-short",
