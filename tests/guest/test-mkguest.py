@@ -13,11 +13,11 @@ NOBODY = 65534
 KERNEL = '6.12'
 MADE = ['initramfs', 'made-of.json', 'vmlinuz']
 
-# An apt that knows no package.
+# An apt that knows no package, and cannot reach where they are.
 EMPTY_APT = '''\
 Dir::State::lists "{folder}/lists";
 Dir::State::status "/dev/null";
-Dir::Etc::sourcelist "/dev/null";
+Dir::Etc::sourcelist "{folder}/sources.list";
 Dir::Etc::sourceparts "/dev/null";
 '''
 
@@ -72,6 +72,7 @@ def check_damaged_package(tap, work, cache):
 def check_without_packages(tap, work):
     config = work / 'apt.conf'
     config.write_text(EMPTY_APT.format(folder=work))
+    (work / 'sources.list').write_text(f'deb file:{work}/gone bookworm main\n')
     (work / 'lists' / 'partial').mkdir(parents=True)
     output = work / 'none'
     done = mkguest(output, env={**os.environ, 'APT_CONFIG': str(config)})
@@ -79,6 +80,8 @@ def check_without_packages(tap, work):
               'without-packages-says-so-by-its-status')
     tap.ok('linux-image-6.12-cloud-amd64' in done.stderr,
            'without-packages-names-the-package', done.stderr)
+    tap.ok('"apt-get update" cannot' in done.stderr,
+           'without-network-says-what-failed', done.stderr)
     tap.equal([path.name for path in output.iterdir()
                if path.name != 'cache'], [],
               'without-packages-leaves-no-guest')
