@@ -275,6 +275,45 @@ static void test_stop_completes_without_a_buffer(void)
     stop_completes(&(RigConfig){.suspends = true});
 }
 
+/* An heir that is stopped before it could take all it inherited: without the
+ * feature that is completed too, and what is new is not begun. */
+static void test_stop_completes_what_was_inherited(gconstpointer data)
+{
+    enum {
+        INHERITED = 24,
+    };
+    RigRequest *requests[INHERITED];
+    RigRequest *fresh;
+    Toy *dead = toy_new(&hangs);
+    Toy *heir =
+        toy_new(&(ToyConfig){.one_by_one = true, .loop = toy_loop(dead)});
+    Rig *rig = tracked_rig(dead, (uintptr_t)data);
+
+    rig_start(rig);
+    for (unsigned i = 0; i < INHERITED; i++) {
+        requests[i] = toy_submit(rig, 0);
+    }
+    toy_wait_held(dead, INHERITED);
+    rig_disconnect(rig);
+    fresh = rig_request(rig, 0);
+    rig_out(fresh, "0123456789abcde", 16);
+    rig_in(fresh, 16);
+    g_assert_cmpint(rig_submit_quietly(fresh), ==, 0);
+    rig_reattach(rig, toy_connect(heir));
+    rig_stop(rig);
+    for (unsigned i = 0; i < INHERITED; i++) {
+        g_assert_true(requests[i]->used);
+        toy_check(requests[i]);
+    }
+    g_assert_cmpuint(toy_resubmitted(heir), ==, INHERITED);
+    g_assert_false(fresh->used);
+    rig_start(rig);
+    expect_used(rig, fresh);
+    rig_free(rig);
+    toy_free(dead);
+    toy_free(heir);
+}
+
 /* ---- the buffer ---- */
 
 static int send_buffer(Rig *rig, int fd, const VhuInflightArea *area)
@@ -432,6 +471,8 @@ int main(int argc, char **argv)
     add_for_layouts("stop-suspends-requests", test_stop_suspends_requests);
     TEST("stop-completes/without-the-feature",
          test_stop_completes_without_the_feature);
+    add_for_layouts("stop-completes/what-was-inherited",
+                    test_stop_completes_what_was_inherited);
     TEST("stop-completes/without-a-buffer",
          test_stop_completes_without_a_buffer);
     TEST("buffer/is-of-the-right-size", test_buffer_is_of_the_right_size);

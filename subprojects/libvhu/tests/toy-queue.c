@@ -37,6 +37,10 @@ VhuProcess toy_process(VhuQueue *queue, void *state)
         } else {
             give_back(toy, queue, element);
         }
+        if (toy->config.one_by_one) {
+            vhu_queue_wake(queue);
+            return VHU_PROCESS_BLOCKED;
+        }
     }
     if (toy->config.emptied) {
         toy->config.emptied(toy->config.opaque);

@@ -32,6 +32,7 @@ typedef struct ToyConfig {
     unsigned num_threads;
     bool hold;
     ToyStop stop;
+    bool one_by_one;          /* pops one request each time it is woken */
     bool drops_when_disabled; /* has queue_process_disabled: used, 0 bytes */
     bool refuses;             /* every connection */
     uint32_t max_queue_size;

@@ -100,8 +100,9 @@ struct VhuQueue {
         VhuQueueLog log;
         bool armed;
         bool enabled;
-        bool kicked; /* was started; the ring may still wait for IOTLB */
-        bool broken; /* the driver or device broke it, until stopped */
+        bool kicked;   /* was started; the ring may still wait for IOTLB */
+        bool broken;   /* the driver or device broke it, until stopped */
+        bool draining; /* to stop once what is to resubmit was popped */
         bool stopping;
         bool abandon; /* stopping because the connection is gone */
         bool may_suspend;
@@ -273,10 +274,12 @@ void vhu_queue_do_err(VhuQueue *queue, VhuQueueCommand *command);
 void vhu_queue_do_enable(VhuQueue *queue, VhuQueueCommand *command);
 void vhu_queue_do_kick(VhuQueue *queue, VhuQueueCommand *command);
 void vhu_queue_do_stop(VhuQueue *queue, VhuQueueCommand *command);
+void vhu_queue_begin_stop(VhuQueue *queue);
 void vhu_queue_finish_if_idle(VhuQueue *queue);
 
 /* queue.c: queue's loop */
 void vhu_queue_run(VhuQueue *queue);
+bool vhu_queue_must_resubmit(const VhuQueue *queue);
 void vhu_queue_break(VhuQueue *queue, const VhuError *err);
 
 void vhu_queue_refresh(VhuQueue *queue);

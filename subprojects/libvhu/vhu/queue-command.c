@@ -229,6 +229,7 @@ static void disarm(VhuQueue *queue)
     queue->run.armed = false;
     queue->run.kicked = false;
     queue->run.broken = false;
+    queue->run.draining = false;
     queue->run.stopping = false;
     queue->run.abandon = false;
     queue->run.may_suspend = false;
@@ -265,10 +266,20 @@ void vhu_queue_finish_if_idle(VhuQueue *queue)
     }
 }
 
-void vhu_queue_do_stop(VhuQueue *queue, VhuQueueCommand *command)
+void vhu_queue_begin_stop(VhuQueue *queue)
 {
     const VhuDeviceOps *ops = queue->connection->backend->info.ops;
 
+    queue->run.draining = false;
+    queue->run.stopping = true;
+    if (ops->queue_stop && queue->run.held > 0) {
+        ops->queue_stop(queue, queue->connection->state);
+    }
+    vhu_queue_finish_if_idle(queue);
+}
+
+void vhu_queue_do_stop(VhuQueue *queue, VhuQueueCommand *command)
+{
     unwatch_kick(queue);
     command->next = queue->run.stop;
     queue->run.stop = command;
@@ -280,11 +291,12 @@ void vhu_queue_do_stop(VhuQueue *queue, VhuQueueCommand *command)
         answer_stops(queue, base, false);
         return;
     }
-    queue->run.stopping = true;
     queue->run.abandon |= command->flag;
     queue->run.may_suspend |= command->may_suspend;
-    if (ops->queue_stop && queue->run.held > 0) {
-        ops->queue_stop(queue, queue->connection->state);
+    if (!queue->run.stopping && vhu_queue_must_resubmit(queue)) {
+        queue->run.draining = true;
+        vhu_queue_run(queue);
+    } else {
+        vhu_queue_begin_stop(queue);
     }
-    vhu_queue_finish_if_idle(queue);
 }

@@ -281,7 +281,18 @@ static ProcessFn process_fn(const VhuQueue *queue)
                               : ops->queue_process_disabled;
 }
 
-void vhu_queue_run(VhuQueue *queue)
+/*
+ * Whether requests a back end before us had in flight must still be popped
+ * before the ring may stop: unless it may suspend, a stop completes all that
+ * is in flight (vhost-user, "VHOST_USER_GET_VRING_BASE").
+ */
+bool vhu_queue_must_resubmit(const VhuQueue *queue)
+{
+    return can_process(queue) && process_fn(queue) && !queue->run.abandon &&
+           !queue->run.may_suspend && vhu_ring_to_resubmit(queue->run.ring) > 0;
+}
+
+static void run_rounds(VhuQueue *queue)
 {
     if (!queue->run.armed || !queue->run.kicked || queue->run.broken ||
         queue->run.stopping) {
@@ -308,6 +319,14 @@ void vhu_queue_run(VhuQueue *queue)
     vhu_queue_wake(queue);
 }
 
+void vhu_queue_run(VhuQueue *queue)
+{
+    run_rounds(queue);
+    if (queue->run.draining && !vhu_queue_must_resubmit(queue)) {
+        vhu_queue_begin_stop(queue);
+    }
+}
+
 static void run_woken(void *opaque)
 {
     VhuQueue *queue = opaque;
@@ -330,7 +349,8 @@ VhuElement *vhu_queue_pop(VhuQueue *queue)
     VhuError err = {0};
     int ret;
 
-    if (!can_process(queue)) {
+    if (!can_process(queue) ||
+        (queue->run.draining && vhu_ring_to_resubmit(queue->run.ring) == 0)) {
         return NULL;
     }
     ret = vhu_ring_pop(queue->run.ring, &element, &err);
