@@ -18,6 +18,9 @@
 
 #define PAGE 4096u
 
+/* Only with data threads is PAGEFAULT offered. */
+static const ToyConfig threaded = {.num_threads = 1};
+
 static bool skipped(void)
 {
     if (vhu_postcopy_available()) {
@@ -122,7 +125,6 @@ static void check_fetched(RigRequest *request, const char *bytes)
 /* A device on its own thread reads a page that has not arrived. */
 static void fault_and_go_on(const RigConfig *config)
 {
-    const ToyConfig threaded = {.num_threads = 1};
     RigRequest *request;
     uint64_t where, base;
     VhuGuestAddr last;
@@ -181,7 +183,7 @@ static void test_listen_needs_advice(void)
     if (skipped()) {
         return;
     }
-    toy = toy_new(NULL);
+    toy = toy_new(&threaded);
     rig = toy_rig(toy, NULL);
     g_assert_cmpint(ask(rig, VHOST_USER_POSTCOPY_LISTEN), ==, -EREMOTEIO);
     g_assert_cmpint(ask(rig, VHOST_USER_POSTCOPY_END), ==, 0);
@@ -199,7 +201,7 @@ static void test_end_allows_another_round(void)
     if (skipped()) {
         return;
     }
-    toy = toy_new(NULL);
+    toy = toy_new(&threaded);
     rig = toy_rig(toy, NULL);
     for (int i = 0; i < 3; i++) {
         close(advise(rig));
@@ -252,7 +254,7 @@ static void test_stray_acknowledgement(gconstpointer data)
     if (skipped()) {
         return;
     }
-    toy = toy_new(NULL);
+    toy = toy_new(&threaded);
     other = toy_rig(toy, NULL);
     script_open(&front, toy_connect(toy), turn_toy, toy);
     listen_by_hand(&front);
@@ -279,7 +281,7 @@ static void test_region_is_acknowledged(void)
         close(fd);
         return;
     }
-    toy = toy_new(NULL);
+    toy = toy_new(&threaded);
     script_open(&front, toy_connect(toy), turn_toy, toy);
     listen_by_hand(&front);
     script_send_fds(&front,

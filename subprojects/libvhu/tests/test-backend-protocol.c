@@ -217,7 +217,7 @@ static void test_every_request_is_acknowledged(void)
     bool tried[VHOST_USER_GET_SHMEM_CONFIG + 1] = {false};
 
     for (unsigned i = 0; i < G_N_ELEMENTS(acked); i++) {
-        Toy *toy = toy_new(NULL);
+        Toy *toy = toy_new(&(ToyConfig){.num_threads = 1});
         Rig *rig = toy_rig(toy, NULL);
         VhuMessage msg = acked[i].msg;
         int fds[2] = {-1, -1};

@@ -20,6 +20,8 @@
 #include "vhu/backend.h"
 #include "vhu/postcopy.h"
 
+#include <sys/types.h>
+
 #include <linux/vhost_types.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
@@ -84,6 +86,7 @@ struct VhuQueue {
     VhuConnection *connection;
     unsigned index;
     VhuLoop *loop;
+    bool call_posted; /* a VRING_CALL is on its way; atomic */
 
     struct {
         uint32_t size;
@@ -110,6 +113,7 @@ struct VhuQueue {
         bool missing; /* missed was told, its update has not come */
         VhuIotlbMiss missed;
         bool wake_posted;
+        bool pushed; /* since the last flush */
         bool finish_posted;
         bool stalled; /* its parts are not mapped */
         int kick_fd;
@@ -125,6 +129,12 @@ struct VhuQueue {
     } run;
 };
 
+/* Which file an fd is, whoever holds it and however it came. */
+typedef struct VhuFileId {
+    dev_t device;
+    ino_t inode;
+} VhuFileId;
+
 /* A request sent to the front end and not answered. */
 typedef struct VhuPending VhuPending;
 struct VhuPending {
@@ -139,7 +149,8 @@ typedef struct VhuTransfer {
     int fd; /* owned; -1: none under way */
     VhuWatch *watch;
     bool saving;
-    int result; /* 0, or -errno */
+    bool socket; /* else a pipe */
+    int result;  /* 0, or -errno */
     VhuBuffer buffer;
     size_t done;      /* bytes of it sent */
     bool check_waits; /* CHECK_DEVICE_STATE came before the end */
@@ -177,6 +188,7 @@ struct VhuConnection {
     VhuDirtyLog *log;
     int log_fd;
     VhuInflight *inflight;
+    VhuFileId inflight_id; /* of its file */
     int uffd;
     bool postcopy_ack; /* bases were sent, the empty table is due */
 
@@ -246,6 +258,7 @@ void vhu_backend_log(const VhuBackend *backend, VhuLevel level,
 void vhu_backend_forget(VhuBackend *backend, VhuConnection *connection);
 
 /* queue-control.c: control thread */
+int vhu_event_fd_take(VhuMessage *msg);
 int vhu_queue_init(VhuQueue *queue, VhuConnection *connection, unsigned index);
 void vhu_queue_destroy(VhuQueue *queue);
 VhuQueueCommand *vhu_command_new(VhuQueue *queue, VhuCommandFn run);

@@ -44,7 +44,13 @@ static bool device_supports(const VhuDeviceInfo *info, unsigned bit)
     }
 }
 
-static uint64_t offered_protocol_features(const VhuDeviceInfo *info)
+/*
+ * A page fault that nobody serves blocks the loop it happens on: the control
+ * thread must live on to end such a connection, so that postcopy is only for
+ * queues on data threads.
+ */
+static uint64_t offered_protocol_features(const VhuDeviceInfo *info,
+                                          bool threads)
 {
     uint64_t features = 0;
 
@@ -56,7 +62,7 @@ static uint64_t offered_protocol_features(const VhuDeviceInfo *info)
             features |= VHU_FEATURE(bit);
         }
     }
-    if (!vhu_postcopy_available()) {
+    if (!threads || !vhu_postcopy_available()) {
         features &= ~VHU_PROTOCOL_BIT(PAGEFAULT);
     }
     return features & ~info->protocol_masked;
@@ -118,7 +124,7 @@ VhuBackend *vhu_backend_new(VhuLoop *control, const VhuDeviceInfo *info,
     }
     backend->features =
         (info->features | library_features) & ~info->features_masked;
-    backend->protocol_features = offered_protocol_features(info);
+    backend->protocol_features = offered_protocol_features(info, false);
     return backend;
 }
 
@@ -137,6 +143,8 @@ int vhu_backend_set_threads(VhuBackend *backend, VhuLoop *const *loops,
     free(backend->loops);
     backend->loops = copy;
     backend->num_loops = num;
+    backend->protocol_features =
+        offered_protocol_features(&backend->info, num > 0);
     return 0;
 }
 

@@ -184,7 +184,7 @@ VHU_API VhuBackend *vhu_backend_new(VhuLoop *control, const VhuDeviceInfo *info,
 
 /**
  * Let data threads serve the queues: queue i on loops[i % num]. Connections
- * made from now on use them.
+ * made from now on use them. Only with data threads is PAGEFAULT offered.
  * @loops: borrowed, outlive the back end; @num: 0: the control thread's.
  * Returns 0 or -ENOMEM. Control.
  */

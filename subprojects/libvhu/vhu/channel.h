@@ -13,7 +13,7 @@ typedef struct VhuChannel VhuChannel;
 
 /* What a channel queues for a peer that does not read; then it is an error. */
 #define VHU_CHANNEL_QUEUE_BYTES (256u * 1024u)
-#define VHU_CHANNEL_QUEUE_FDS   1024u
+#define VHU_CHANNEL_QUEUE_FDS   64u
 
 /* Called with every whole message that passes (sent: true if by us). */
 typedef void (*VhuTraceFn)(void *opaque, bool sent, const VhuWire *wire,

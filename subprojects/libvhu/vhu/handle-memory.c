@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static bool postcopy_listening(const VhuConnection *connection)
@@ -181,7 +182,7 @@ static int set_log_fd(VhuConnection *connection, VhuMessage *msg,
     if (connection->log_fd >= 0) {
         close(connection->log_fd);
     }
-    connection->log_fd = vhu_message_take_fd(msg, 0);
+    connection->log_fd = vhu_event_fd_take(msg);
     ret = vhu_queues_send_log(connection);
     return ret < 0 ? ret : vhu_connection_wait(connection, NULL);
 }
@@ -249,6 +250,7 @@ static int set_inflight_fd(VhuConnection *connection, VhuMessage *msg,
     const VhuInflightArea area =
         find_layout(connection, &msg->payload.inflight);
     VhuInflight *inflight;
+    struct stat file;
 
     (void)reply;
     for (unsigned i = 0; i < connection->backend->info.num_queues; i++) {
@@ -261,6 +263,10 @@ static int set_inflight_fd(VhuConnection *connection, VhuMessage *msg,
                                 connection->lost_fd, err);
     if (!inflight) {
         return err->code ? -err->code : -EINVAL;
+    }
+    if (fstat(msg->fds[0], &file) == 0) {
+        connection->inflight_id =
+            (VhuFileId){.device = file.st_dev, .inode = file.st_ino};
     }
     vhu_inflight_unref(connection->inflight);
     connection->inflight = inflight;

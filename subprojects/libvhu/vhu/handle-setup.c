@@ -237,11 +237,14 @@ static int finish_reset(VhuConnection *connection, VhuMessage *reply,
 static int reset_device(VhuConnection *connection, VhuMessage *msg,
                         VhuMessage *reply, VhuError *err)
 {
-    int ret = vhu_queues_send_stop(connection, false);
+    int ret;
 
-    (void)msg;
     (void)reply;
-    (void)err;
+    if (connection->transfer.fd >= 0) {
+        return vhu_error_set(err, EBUSY, msg->request, 0,
+                             "reset while device state is transferred");
+    }
+    ret = vhu_queues_send_stop(connection, false);
     return ret < 0 ? ret : vhu_connection_wait(connection, finish_reset);
 }
 
@@ -280,8 +283,15 @@ static int get_status(VhuConnection *connection, VhuMessage *msg,
 static int set_backend_req_fd(VhuConnection *connection, VhuMessage *msg,
                               VhuMessage *reply, VhuError *err)
 {
+    /* A miss told on no channel, or the one before, is told anew. */
+    static const VhuIotlbMsg all = {.size = UINT64_MAX};
+    int ret = vhu_requests_open(connection, vhu_message_take_fd(msg, 0), err);
+
     (void)reply;
-    return vhu_requests_open(connection, vhu_message_take_fd(msg, 0), err);
+    if (ret == 0) {
+        ret = vhu_queues_send_memory(connection, &all);
+    }
+    return ret < 0 ? ret : vhu_connection_wait(connection, NULL);
 }
 
 static int get_shared_object(VhuConnection *connection, VhuMessage *msg,

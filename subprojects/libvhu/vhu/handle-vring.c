@@ -134,7 +134,7 @@ static int get_vring_base(VhuConnection *connection, VhuMessage *msg,
 /* ---- kick, call, err ---- */
 
 /* -1 without an fd. Non-blocking, as a counter may be full or empty. */
-static int take_event_fd(VhuMessage *msg)
+int vhu_event_fd_take(VhuMessage *msg)
 {
     const int fd = vhu_message_take_fd(msg, 0);
     int flags;
@@ -157,6 +157,12 @@ static int check_ready(const VhuQueue *queue, const VhuMessage *msg,
                              queue->set.size == 0 ? "SET_VRING_NUM"
                                                   : "SET_VRING_ADDR");
     }
+    if (queue->connection->transfer.fd >= 0) {
+        return vhu_error_set(err, EBUSY, msg->request, queue->index,
+                             "vring %u is started while device state is "
+                             "transferred",
+                             queue->index);
+    }
     return 0;
 }
 
@@ -169,15 +175,31 @@ static int arm(VhuQueue *queue, int kick_fd, bool poll)
 
 /*
  * Requests in flight may still run in a connection that is gone, of the same
- * front end; to resubmit them before the old ones are through could let an
- * old write overtake a new one. So such a ring waits until the dead drained.
+ * front end, as the inflight buffer it left tells; to resubmit them before the
+ * old ones are through could let an old write overtake a new one. So such a
+ * ring waits until the dead drained.
  */
+static bool predecessor_drains(const VhuConnection *connection)
+{
+    const VhuFileId *mine = &connection->inflight_id;
+    const VhuConnection *other;
+
+    for (other = connection->backend->connections; other; other = other->next) {
+        const VhuFileId *id = &other->inflight_id;
+
+        if (other->closing && other->inflight && id->inode == mine->inode &&
+            id->device == mine->device) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool must_wait(const VhuConnection *connection, const VhuQueue *queue)
 {
     return connection->inflight &&
            vhu_inflight_used(connection->inflight, (uint16_t)queue->index) &&
-           vhu_backend_num_alive(connection->backend) >
-               vhu_backend_num_connections(connection->backend);
+           predecessor_drains(connection);
 }
 
 static int finish_kick(VhuConnection *connection, VhuMessage *reply,
@@ -191,7 +213,7 @@ static int finish_kick(VhuConnection *connection, VhuMessage *reply,
 
     (void)reply;
     (void)err;
-    ret = arm(queue, take_event_fd(msg), poll);
+    ret = arm(queue, vhu_event_fd_take(msg), poll);
     return ret < 0 ? ret : vhu_connection_wait(connection, NULL);
 }
 
@@ -221,11 +243,8 @@ static int set_vring_kick(VhuConnection *connection, VhuMessage *msg,
 
 void vhu_connection_drained(VhuConnection *connection)
 {
-    const VhuBackend *backend = connection->backend;
-
     if (connection->waits_for_drain &&
-        (connection->closing || vhu_backend_num_alive(backend) ==
-                                    vhu_backend_num_connections(backend))) {
+        (connection->closing || !predecessor_drains(connection))) {
         connection->waits_for_drain = false;
         connection->pending--;
         vhu_connection_unhold(connection);
@@ -240,7 +259,7 @@ static int set_event_fd(VhuConnection *connection, VhuMessage *msg,
                          msg->payload.u64 & VHU_VRING_INDEX_MASK, &queue, err);
 
     if (ret == 0) {
-        ret = vhu_queue_send_fd(queue, run, take_event_fd(msg));
+        ret = vhu_queue_send_fd(queue, run, vhu_event_fd_take(msg));
     }
     return ret < 0 ? ret : vhu_connection_wait(connection, NULL);
 }

@@ -253,7 +253,8 @@ int vhu_queue_send_stop(VhuQueue *queue, bool gone)
         return -ENOMEM;
     }
     command->flag = gone;
-    command->base = queue->set.base;
+    command->base = queue->set.has_base ? queue->set.base
+                                        : fresh_base(connection->features);
     command->may_suspend =
         gone ||
         (connection->inflight &&

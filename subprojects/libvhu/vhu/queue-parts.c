@@ -13,6 +13,7 @@
 
 typedef struct Part {
     int index;
+    uint8_t align; /* bytes */
     const char *name;
     uint64_t addr;
     uint64_t bytes;
@@ -81,6 +82,11 @@ static int resolve_part(VhuQueue *queue, const Part *part, VhuParts *parts,
     };
     void *local;
 
+    if (part->addr % part->align) {
+        return vhu_error_set(err, EINVAL, VHOST_USER_SET_VRING_ADDR, part->addr,
+                             "%s at 0x%llx is not aligned to %u", part->name,
+                             (unsigned long long)part->addr, part->align);
+    }
     if (setup->space == VHU_ADDR_IOVA) {
         return resolve_iova(queue, part, parts, err);
     }
@@ -113,14 +119,17 @@ int vhu_queue_resolve(VhuQueue *queue, VhuParts *parts, VhuError *err)
     const bool packed = setup->features & VHU_FEATURE(VIRTIO_F_RING_PACKED);
     Part list[3] = {
         {.index = 0,
+         .align = 16,
          .name = "descriptor area",
          .addr = setup->addr.desc,
          .perm = packed ? VHOST_ACCESS_RW : VHOST_ACCESS_RO},
         {.index = 1,
+         .align = packed ? 4 : 2,
          .name = "driver area",
          .addr = setup->addr.avail,
          .perm = VHOST_ACCESS_RO},
         {.index = 2,
+         .align = 4,
          .name = "device area",
          .addr = setup->addr.used,
          .perm = VHOST_ACCESS_RW},

@@ -7,6 +7,7 @@
 #include "vhu/backend-internal.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -82,7 +83,20 @@ static void send_state(VhuQueue *queue, uint32_t request)
 
 static void send_call(void *opaque)
 {
-    send_state(opaque, VHOST_USER_BACKEND_VRING_CALL);
+    VhuQueue *queue = opaque;
+
+    __atomic_store_n(&queue->call_posted, false, __ATOMIC_SEQ_CST);
+    send_state(queue, VHOST_USER_BACKEND_VRING_CALL);
+}
+
+/* One call on its way tells of all that is used when it is sent. */
+static void post_call(VhuQueue *queue)
+{
+    if (!__atomic_exchange_n(&queue->call_posted, true, __ATOMIC_SEQ_CST) &&
+        vhu_loop_post(queue->connection->backend->control, send_call, queue) <
+            0) {
+        __atomic_store_n(&queue->call_posted, false, __ATOMIC_SEQ_CST);
+    }
 }
 
 /* On the control thread: a ring broke. */
@@ -98,24 +112,29 @@ static void send_err(void *opaque)
     send_state(opaque, VHOST_USER_BACKEND_VRING_ERR);
 }
 
+/*
+ * A full counter is a notification already. The front end shares the open
+ * file and may have made it blocking, so O_NONBLOCK is not relied upon.
+ */
 static void signal_fd(int fd)
 {
+    struct pollfd room = {.fd = fd, .events = POLLOUT};
     const uint64_t one = 1;
 
-    /* A full counter (EAGAIN) is a notification already. */
-    if (write(fd, &one, sizeof(one)) < 0) {
+    if (poll(&room, 1, 0) != 1 || !(room.revents & POLLOUT) ||
+        write(fd, &one, sizeof(one)) < 0) {
         return;
     }
 }
 
 /* An fd is preferred to a message (vhost-user, "VHOST_USER_SET_VRING_ERR"):
  * QEMU negotiates in-band notifications and does not know the messages. */
-static void notify(VhuQueue *queue, int fd, VhuLoopFn send)
+static void notify_driver(VhuQueue *queue)
 {
-    if (fd >= 0) {
-        signal_fd(fd);
+    if (queue->run.call_fd >= 0) {
+        signal_fd(queue->run.call_fd);
     } else {
-        vhu_loop_post(queue->connection->backend->control, send, queue);
+        post_call(queue);
     }
 }
 
@@ -128,7 +147,11 @@ void vhu_queue_break(VhuQueue *queue, const VhuError *err)
     vhu_connection_log(queue->connection, VHU_LOG_ERROR, "queue %u broken: %s",
                        queue->index, err->text);
     vhu_loop_post(queue->connection->backend->control, report_broken, queue);
-    notify(queue, queue->run.err_fd, send_err);
+    if (queue->run.err_fd >= 0) {
+        signal_fd(queue->run.err_fd);
+    } else {
+        vhu_loop_post(queue->connection->backend->control, send_err, queue);
+    }
 }
 
 /* ---- starting ---- */
@@ -373,6 +396,7 @@ void vhu_queue_push(VhuQueue *queue, VhuElement *element, uint32_t written)
         vhu_ring_suspend(queue->run.ring, element);
     } else {
         vhu_ring_push(queue->run.ring, element, written);
+        queue->run.pushed = true;
     }
     vhu_queue_finish_if_idle(queue);
 }
@@ -396,9 +420,11 @@ void vhu_queue_flush(VhuQueue *queue)
         return;
     }
     if (vhu_ring_flush(queue->run.ring)) {
-        notify(queue, queue->run.call_fd, send_call);
+        notify_driver(queue);
     }
-    if (queue->run.log.log && queue->run.log.event_fd >= 0) {
+    if (queue->run.pushed && queue->run.log.log &&
+        queue->run.log.event_fd >= 0) {
         signal_fd(queue->run.log.event_fd);
     }
+    queue->run.pushed = false;
 }

@@ -9,8 +9,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 /* State larger than this is refused: no device here has nearly as much. */
@@ -71,14 +73,28 @@ void vhu_transfer_abort(VhuConnection *connection)
 
 /* ---- moving bytes ---- */
 
+static ssize_t put_bytes(const VhuTransfer *transfer, const void *data,
+                         size_t bytes)
+{
+    return transfer->socket
+               ? send(transfer->fd, data, bytes, MSG_DONTWAIT | MSG_NOSIGNAL)
+               : write(transfer->fd, data, bytes);
+}
+
+static ssize_t get_bytes(const VhuTransfer *transfer, void *data, size_t bytes)
+{
+    return transfer->socket ? recv(transfer->fd, data, bytes, MSG_DONTWAIT)
+                            : read(transfer->fd, data, bytes);
+}
+
 static void send_some(VhuConnection *connection)
 {
     VhuTransfer *transfer = &connection->transfer;
     const VhuBuffer *buffer = &transfer->buffer;
 
     while (transfer->done < buffer->bytes) {
-        ssize_t sent = write(transfer->fd, buffer->data + transfer->done,
-                             buffer->bytes - transfer->done);
+        ssize_t sent = put_bytes(transfer, buffer->data + transfer->done,
+                                 buffer->bytes - transfer->done);
 
         if (sent < 0 && (errno == EAGAIN || errno == EINTR)) {
             return;
@@ -104,7 +120,7 @@ static void receive_some(VhuConnection *connection)
 {
     VhuTransfer *transfer = &connection->transfer;
     uint8_t chunk[CHUNK_BYTES];
-    ssize_t got = read(transfer->fd, chunk, sizeof(chunk));
+    ssize_t got = get_bytes(transfer, chunk, sizeof(chunk));
 
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
         return;
@@ -159,15 +175,39 @@ static int check_legal(const VhuConnection *connection, const VhuMessage *msg,
     return 0;
 }
 
+/*
+ * The front end shares the open file and could make it blocking again: a pipe
+ * is opened anew for ourselves, a socket is told with every transfer.
+ */
+static int take_channel(VhuTransfer *transfer, int fd)
+{
+    char path[32];
+    int type;
+    socklen_t size = sizeof(type);
+
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0) {
+        transfer->fd = fd;
+        transfer->socket = true;
+        return 0;
+    }
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    transfer->socket = false;
+    transfer->fd = open(path, (transfer->saving ? O_WRONLY : O_RDONLY) |
+                                  O_NONBLOCK | O_CLOEXEC);
+    if (transfer->fd < 0) {
+        const int code = errno;
+
+        close(fd);
+        return -code;
+    }
+    close(fd);
+    return 0;
+}
+
 static int watch_transfer(VhuConnection *connection, VhuError *err)
 {
     VhuTransfer *transfer = &connection->transfer;
-    const int flags = fcntl(transfer->fd, F_GETFL);
 
-    if (flags < 0 || fcntl(transfer->fd, F_SETFL, flags | O_NONBLOCK) < 0) {
-        return vhu_error_set(err, errno, VHOST_USER_SET_DEVICE_STATE_FD, 0,
-                             "device state fd: %s", strerror(errno));
-    }
     transfer->watch = vhu_loop_watch(connection->backend->control, transfer->fd,
                                      transfer->saving ? EPOLLOUT : EPOLLIN,
                                      on_ready, connection);
@@ -187,8 +227,8 @@ static int begin(VhuConnection *connection, VhuMessage *msg, VhuError *err)
     if (ret < 0) {
         return ret;
     }
+    transfer->result = -ECANCELED; /* until it has begun */
     transfer->saving = msg->payload.transfer.direction == DIRECTION_SAVE;
-    transfer->result = 0;
     if (transfer->saving) {
         ret = connection->backend->info.ops->save(connection->state,
                                                   &transfer->buffer);
@@ -199,10 +239,18 @@ static int begin(VhuConnection *connection, VhuMessage *msg, VhuError *err)
                              "device state cannot be saved: %s",
                              strerror(-ret));
     }
-    transfer->fd = vhu_message_take_fd(msg, 0);
+    ret = take_channel(transfer, vhu_message_take_fd(msg, 0));
+    if (ret < 0) {
+        forget_buffer(transfer);
+        return vhu_error_set(err, -ret, msg->request, 0,
+                             "device state fd is no pipe or socket: %s",
+                             strerror(-ret));
+    }
     ret = watch_transfer(connection, err);
     if (ret < 0) {
         close_transfer(transfer);
+    } else {
+        transfer->result = 0;
     }
     return ret;
 }
