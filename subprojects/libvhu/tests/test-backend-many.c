@@ -166,8 +166,12 @@ static void connect_many(const ToyConfig *config)
     after = measure(toy);
     g_assert_cmpuint(vhu_backend_num_alive(toy_backend(toy)), ==, 0);
     g_assert_cmpuint(after.fds, ==, before.fds);
-    g_test_message("%u connections: %u fds, then %u; %u KiB, then %u",
-                   CONNECTIONS, before.fds, after.fds, before.kib, after.kib);
+    g_test_message("result: fds left by %u connections%s: %d", CONNECTIONS,
+                   config ? " on threads" : "",
+                   (int)after.fds - (int)before.fds);
+    g_test_message("result: KiB left by %u connections%s: %d", CONNECTIONS,
+                   config ? " on threads" : "",
+                   (int)after.kib - (int)before.kib);
     /* The least a connection could leak of memory is far above this. */
     if (rig_memory_is_plain()) {
         g_assert_cmpuint(after.kib, <, before.kib + 1024);

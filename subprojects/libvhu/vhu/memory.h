@@ -132,8 +132,7 @@ VHU_API bool vhu_memory_lost(const VhuMemory *memory);
  * Install the process-wide SIGBUS handler that makes the above so; a fault
  * outside guest memory goes to the handler that was there before. SIGPIPE,
  * unless handled, is ignored from then on: a peer hands us pipes to write to.
- * Called by vhu_backend_new and vhu_frontend_new; again is harmless. Any
- * thread.
+ * Called by vhu_backend_new; again is harmless. Any thread.
  */
 VHU_API void vhu_memory_guard_install(void);
 
