@@ -257,7 +257,9 @@ VHU_API int vhu_connection_config_changed(VhuConnection *connection);
 typedef void (*VhuRequestFn)(void *opaque, int result, int fd);
 
 /**
- * Add ourselves as exporter of an object, remove it, or look one up.
+ * Add ourselves as exporter of an object, remove it, or look one up. Not for
+ * a device none of whose rings runs: it is suspended and sends nothing
+ * (vhost-user, "Suspended device state").
  * @fn: called once unless the call fails; may be NULL
  * Returns 0, or -ENOTSUP without SHARED_OBJECT. Control.
  * vhost-user, "VHOST_USER_BACKEND_SHARED_OBJECT_ADD" and following.
@@ -267,7 +269,8 @@ VHU_API int vhu_connection_shared_object(VhuConnection *connection,
                                          VhuRequestFn fn, void *opaque);
 
 /**
- * Map a file into a shared memory region of the device, or unmap.
+ * Map a file into a shared memory region of the device, or unmap; as above,
+ * not while suspended.
  * @map: what and where; @fd: borrowed, -1 to unmap
  * @fn, return value: as above, without SHMEM, or to map without
  * BACKEND_SEND_FD. Control.
