@@ -250,6 +250,7 @@ void vhu_connection_ring_started(VhuConnection *connection);
 void vhu_connection_drained(VhuConnection *connection);
 
 /* close.c */
+void vhu_fd_close(int *fd); /* if it is one; -1 after */
 void vhu_connection_try_free(VhuConnection *connection);
 
 /* backend.c */

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-static void close_fd(int *fd)
+void vhu_fd_close(int *fd)
 {
     if (*fd >= 0) {
         close(*fd);
@@ -111,7 +111,7 @@ void vhu_connection_try_free(VhuConnection *connection)
     vhu_dirty_unref(connection->log);
     vhu_iotlb_free(connection->iotlb);
     vhu_memory_unref(connection->memory);
-    close_fd(&connection->lost_fd);
-    close_fd(&connection->log_fd);
+    vhu_fd_close(&connection->lost_fd);
+    vhu_fd_close(&connection->log_fd);
     free(connection);
 }

@@ -16,14 +16,6 @@
 /* How often a ring without a kick fd is looked at. */
 #define POLL_MS 1
 
-static void close_fd(int *fd)
-{
-    if (*fd >= 0) {
-        close(*fd);
-    }
-    *fd = -1;
-}
-
 static int take_fd(VhuQueueCommand *command)
 {
     const int fd = command->fd;
@@ -82,7 +74,7 @@ static void unwatch_kick(VhuQueue *queue)
 {
     vhu_watch_free(queue->run.kick_watch);
     queue->run.kick_watch = NULL;
-    close_fd(&queue->run.kick_fd);
+    vhu_fd_close(&queue->run.kick_fd);
     vhu_timer_free(queue->run.poll_timer);
     queue->run.poll_timer = NULL;
 }
@@ -183,14 +175,14 @@ void vhu_queue_do_log(VhuQueue *queue, VhuQueueCommand *command)
 
 void vhu_queue_do_call(VhuQueue *queue, VhuQueueCommand *command)
 {
-    close_fd(&queue->run.call_fd);
+    vhu_fd_close(&queue->run.call_fd);
     queue->run.call_fd = take_fd(command);
     vhu_command_done(command);
 }
 
 void vhu_queue_do_err(VhuQueue *queue, VhuQueueCommand *command)
 {
-    close_fd(&queue->run.err_fd);
+    vhu_fd_close(&queue->run.err_fd);
     queue->run.err_fd = take_fd(command);
     vhu_command_done(command);
 }

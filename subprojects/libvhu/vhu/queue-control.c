@@ -10,14 +10,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-static void close_fd(int *fd)
-{
-    if (*fd >= 0) {
-        close(*fd);
-    }
-    *fd = -1;
-}
-
 int vhu_queue_init(VhuQueue *queue, VhuConnection *connection, unsigned index)
 {
     const VhuBackend *backend = connection->backend;
@@ -36,9 +28,9 @@ int vhu_queue_init(VhuQueue *queue, VhuConnection *connection, unsigned index)
 
 void vhu_queue_destroy(VhuQueue *queue)
 {
-    close_fd(&queue->run.kick_fd);
-    close_fd(&queue->run.call_fd);
-    close_fd(&queue->run.err_fd);
+    vhu_fd_close(&queue->run.kick_fd);
+    vhu_fd_close(&queue->run.call_fd);
+    vhu_fd_close(&queue->run.err_fd);
     vhu_setup_release(&queue->run.setup);
     vhu_queue_log_release(&queue->run.log);
 }
@@ -55,7 +47,7 @@ void vhu_queue_log_release(VhuQueueLog *log)
 {
     vhu_dirty_unref(log->log);
     log->log = NULL;
-    close_fd(&log->event_fd);
+    vhu_fd_close(&log->event_fd);
 }
 
 /* ---- commands ---- */
@@ -75,7 +67,7 @@ VhuQueueCommand *vhu_command_new(VhuQueue *queue, VhuCommandFn run)
 
 static void free_command(VhuQueueCommand *command)
 {
-    close_fd(&command->fd);
+    vhu_fd_close(&command->fd);
     vhu_setup_release(&command->setup);
     vhu_queue_log_release(&command->log);
     free(command);
