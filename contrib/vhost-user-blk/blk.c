@@ -40,6 +40,10 @@ typedef struct BlkConnection {
     VhuConnection *connection;
     uint64_t features;     /* of the last set_features, without LOG_ALL */
     atomic_bool writeback; /* the field of configuration space */
+    atomic_bool inherited; /* a ring of it ran before it was started here */
+    /* The driver knows the field as it is here. Front ends do not repeat to a
+     * new daemon what the driver wrote to the one before. */
+    atomic_bool mode_agreed;
 } BlkConnection;
 
 typedef struct BlkQueue {
@@ -53,11 +57,19 @@ typedef struct BlkQueue {
 
 /* ---- requests, on the queue's loop ---- */
 
-/* VIRTIO 1.4, "Block Device", "Device Operation": when a write is stable. */
+/*
+ * VIRTIO 1.4, "Block Device", "Device Operation": when a write is stable. A
+ * driver we inherited may have asked the daemon before us for write-through:
+ * it has it until it flushes or says otherwise.
+ */
 static bool is_write_through(const BlkQueue *queue)
 {
+    BlkConnection *connection = queue->connection;
+
     return queue->always_stable ||
-           (queue->has_wce && !atomic_load(&queue->connection->writeback));
+           (queue->has_wce && (!atomic_load(&connection->writeback) ||
+                               (atomic_load(&connection->inherited) &&
+                                !atomic_load(&connection->mode_agreed))));
 }
 
 static void end_request(BlkQueue *queue, BlkRequest *request)
@@ -115,6 +127,9 @@ static void begin_request(BlkQueue *queue, VhuElement *element)
     request->owner = queue;
     request->io.done = on_io_done;
     if (blk_request_begin(request, element, &disk) == BLK_REQUEST_IO) {
+        if (request->io.op == BLK_OP_FLUSH) {
+            atomic_store(&queue->connection->mode_agreed, true);
+        }
         blk_channel_submit(queue->channel, &request->io);
     } else {
         end_request(queue, request);
@@ -202,6 +217,9 @@ static int blk_queue_start(VhuQueue *vhu_queue, void *state)
     queue->connection = state;
     queue->queue = vhu_queue;
     queue->has_wce = features & BIT(VIRTIO_BLK_F_CONFIG_WCE);
+    if (vhu_queue_inherited(vhu_queue)) {
+        atomic_store(&queue->connection->inherited, true);
+    }
     queue->always_stable =
         !queue->has_wce && !(features & BIT(VIRTIO_BLK_F_FLUSH));
     error = open_channel(queue);
@@ -343,6 +361,7 @@ static int blk_set_config(void *state, uint32_t offset, const void *data,
         return -EINVAL;
     }
     atomic_store(&connection->writeback, writeback);
+    atomic_store(&connection->mode_agreed, true);
     return 0;
 }
 

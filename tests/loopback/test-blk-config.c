@@ -278,6 +278,24 @@ static bool check_write(BlkRig *blk, bool stable)
 static const char *const uring[] = {NULL};
 static const char *const threads[] = {"--aio=threads", NULL};
 
+/* Nobody tells a new daemon what the driver wrote to the one before: writes
+ * are stable until the driver flushes, which it does with write-back only. */
+static void test_new_daemon_is_careful(gconstpointer options)
+{
+    BlkRig *blk = start(options, FLUSH | WCE);
+    uint8_t data[BLK_SECTOR] = {0};
+
+    g_assert_cmphex(blk_write(blk->rig, 0, data, sizeof(data)), ==, OK);
+    rig_daemon_kill(blk->daemon);
+    rig_wait_closed(blk->rig, NULL);
+    rig_daemon_respawn(blk->daemon);
+    rig_reconnect(blk->rig, rig_daemon_socket(blk->daemon));
+    if (check_write(blk, true)) {
+        check_write(blk, false);
+    }
+    blk_rig_free(blk);
+}
+
 /* VIRTIO 1.4, "Block Device", "Device Operation": when a write is stable. */
 static void test_writes_are_stable_when_they_must_be(gconstpointer options)
 {
@@ -407,6 +425,7 @@ int main(int argc, char **argv)
                     test_writeback_is_fixed_without_config_wce);
     add_both("writes-are-stable-when-they-must-be",
              test_writes_are_stable_when_they_must_be);
+    add_both("a-new-daemon-is-careful", test_new_daemon_is_careful);
     add_both("switching-writeback-takes-effect",
              test_switching_writeback_takes_effect);
     add_both("a-new-size-is-told", test_a_new_size_is_told);

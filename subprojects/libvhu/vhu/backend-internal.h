@@ -41,7 +41,8 @@ typedef struct VhuQueueSetup {
     VhuAddrSpace space;
     uint32_t size;
     uint32_t base;
-    bool resumed; /* ran elsewhere before: its kick may be lost */
+    bool resumed;   /* may have run before: its kick may be lost */
+    bool inherited; /* has run before */
     VhuVringAddr addr;
     VhuMemory *memory;     /* a reference */
     VhuIotlb *iotlb;       /* the connection's, or NULL */

@@ -293,6 +293,11 @@ VHU_API VhuLoop *vhu_queue_loop(const VhuQueue *queue);
 /** Features acknowledged when the ring was started. Queue. */
 VHU_API uint64_t vhu_queue_features(const VhuQueue *queue);
 
+/** Whether the ring had run before it was started here: in a back end that is
+ * gone, or before a stop. What the driver told that one (its cache mode, say)
+ * may not be known here. Queue, while started. */
+VHU_API bool vhu_queue_inherited(const VhuQueue *queue);
+
 /** Entries of the ring. Queue, while started. */
 VHU_API uint32_t vhu_queue_size(const VhuQueue *queue);
 

@@ -197,8 +197,12 @@ int vhu_queue_send_arm(VhuQueue *queue, int kick_fd, bool poll)
         queue->set.base = fresh;
     }
     fill_setup(queue, &command->setup);
+    command->setup.inherited =
+        queue->set.base != fresh ||
+        (command->setup.inflight &&
+         vhu_inflight_used(command->setup.inflight, (uint16_t)queue->index));
     command->setup.resumed =
-        command->setup.inflight || queue->set.base != fresh;
+        command->setup.inherited || command->setup.inflight;
     queue->set.armed = true;
     return vhu_command_send(command);
 }

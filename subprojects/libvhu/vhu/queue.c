@@ -40,6 +40,11 @@ uint32_t vhu_queue_size(const VhuQueue *queue)
     return queue->run.setup.size;
 }
 
+bool vhu_queue_inherited(const VhuQueue *queue)
+{
+    return queue->run.setup.inherited;
+}
+
 void vhu_queue_set_private(VhuQueue *queue, void *data)
 {
     queue->run.data = data;
